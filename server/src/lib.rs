@@ -1,0 +1,1 @@
+//! The computedriver.v1 server on libvirt.

@@ -1,0 +1,3 @@
+//! The `computelet` binary.
+
+fn main() {}
