@@ -1,0 +1,205 @@
+//! What went wrong, in a form that any module can make and the API edge can tell.
+//!
+//! Each module keeps its own small error enum and says through [`Classify`] how a caller should take it.
+//! At a module boundary it becomes an [`Error`]: plain data, so that one failure can be stored, and told alike to
+//! everyone who joined the operation, also after a restart.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Phase;
+
+/// What went wrong, as coarse as a caller can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// The request itself is wrong; the faulty fields are named.
+    Invalid,
+    /// It is not here.
+    NotFound,
+    /// Same id, different content.
+    Exists,
+    /// Wrong state; the caller changes it first.
+    Precondition,
+    /// Another operation holds the instance.
+    Pending,
+    /// No room on this host.
+    Exhausted,
+    /// This peer may not.
+    Denied,
+    /// The hypervisor or the server is not ready; back off and retry.
+    Unavailable,
+    /// Something that was waited for did not come in time.
+    Deadline,
+    /// The caller asked to stop.
+    Cancelled,
+    /// The server does not do this; see the capabilities.
+    Unsupported,
+    /// A cursor or range lies outside what is kept.
+    OutOfRange,
+    /// A bug or a broken host.
+    Internal,
+}
+
+/// An error that may cross a module boundary.
+pub trait Classify: std::error::Error + Send + Sync + 'static {
+    /// How coarse a caller may take it.
+    fn kind(&self) -> Kind;
+    /// Stable and machine-readable, listed in `reason.proto`: `INSTANCE_NOT_FOUND`.
+    fn reason(&self) -> &'static str;
+    /// Every variable of the message, by name. Never a secret, never a host path.
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+    /// What the standard error details can carry beside the reason.
+    fn details(&self) -> Details {
+        Details::default()
+    }
+}
+
+/// One faulty field of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// Path of the field: `flavor.vcpus`.
+    pub field: String,
+    /// What is wrong with it, and what would be right.
+    pub description: String,
+}
+
+/// One resource of which too little is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortage {
+    /// `VCPU`, `MEMORY_MB`, `DISK_GB`.
+    pub resource: String,
+    /// What was asked for.
+    pub asked: u64,
+    /// What the host has left.
+    pub left: u64,
+}
+
+/// What the standard error details carry beside kind and reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// All faulty fields of the request.
+    #[serde(default)]
+    pub violations: Vec<Violation>,
+    /// All resources that ran short.
+    #[serde(default)]
+    pub shortages: Vec<Shortage>,
+    /// When a retry makes sense.
+    #[serde(default)]
+    pub retry_after: Option<Duration>,
+}
+
+/// A failure as it is stored and told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    kind: Kind,
+    reason: Cow<'static, str>,
+    message: String,
+    fields: BTreeMap<String, String>,
+    details: Details,
+    phase: Option<Phase>,
+}
+
+/// The result of whatever may fail towards a caller.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure that no module's own enum describes: a broken invariant of ours.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, "INTERNAL", message)
+    }
+
+    /// A failure by its parts, for the few places that have no enum of their own.
+    pub fn new(kind: Kind, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: Cow::Borrowed(reason),
+            message: message.into(),
+            fields: BTreeMap::new(),
+            details: Details::default(),
+            phase: None,
+        }
+    }
+
+    /// The same failure with one more named variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.fields.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// The same failure with its standard details.
+    #[must_use]
+    pub fn detailed(mut self, details: Details) -> Self {
+        self.details = details;
+        self
+    }
+
+    /// The same failure, saying in which phase of an operation it happened; an earlier word stands.
+    #[must_use]
+    pub fn in_phase(mut self, phase: Phase) -> Self {
+        self.phase.get_or_insert(phase);
+        self
+    }
+
+    /// How coarse a caller may take it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The stable reason, UPPER_SNAKE.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// What happened, with its causes.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Every variable of the message, by name.
+    pub fn fields(&self) -> &BTreeMap<String, String> {
+        &self.fields
+    }
+
+    /// The standard details.
+    pub fn details(&self) -> &Details {
+        &self.details
+    }
+
+    /// The phase of the operation in which it happened.
+    pub fn phase(&self) -> Option<Phase> {
+        self.phase
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl<E: Classify> From<E> for Error {
+    fn from(e: E) -> Self {
+        Self {
+            kind: e.kind(),
+            reason: Cow::Borrowed(e.reason()),
+            message: chain(&e),
+            fields: e
+                .fields()
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            details: e.details(),
+            phase: None,
+        }
+    }
+}
+
+/// An error and its causes in one line.
+pub fn chain(e: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(e.source(), |e| e.source());
+    causes.fold(e.to_string(), |line, cause| format!("{line}: {cause}"))
+}

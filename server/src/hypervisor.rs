@@ -1,0 +1,275 @@
+//! The one seam between computelet and whatever runs its guests.
+//!
+//! The trait speaks of guests by [`InstanceId`] and never of the platform's own ids. Every call answers or fails in
+//! bounded time. Only guests that carry our mark in their metadata are ever touched: one that does not counts as absent,
+//! but for [`Hypervisor::define`], which refuses to write over it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::{
+    domain::Domain,
+    error::{Classify, Details, Kind},
+    model::{Architecture, InstanceId, PowerState},
+};
+
+/// Whether the hypervisor can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Not yet, for the first time.
+    Connecting,
+    /// Yes.
+    Up,
+    /// No longer; it is tried again and again.
+    Down {
+        /// Why, in the hypervisor's words.
+        reason: String,
+    },
+}
+
+/// What runs the guests' code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VirtType {
+    /// The processor, through KVM.
+    Kvm,
+    /// QEMU's own translator (TCG).
+    Qemu,
+    /// libvirt's test driver.
+    Test,
+}
+
+/// What the hypervisor is and can do, learned when the link came up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// libvirt's name of the driver: `QEMU`, `TEST`.
+    pub driver: String,
+    /// The address it was reached at, without credentials.
+    pub uri: String,
+    /// libvirt's version, as `11.3.0`.
+    pub libvirt_version: String,
+    /// The emulator's version, as `10.0.2`.
+    pub hypervisor_version: String,
+    /// Path of the emulator.
+    pub emulator: Option<String>,
+    /// What guests will run on.
+    pub virt_type: VirtType,
+    /// Guests' architecture.
+    pub architecture: Architecture,
+    /// Canonical machine types by their aliases: `q35` → `pc-q35-10.0`.
+    pub machines: Vec<(String, String)>,
+    /// Processors that guests may run on.
+    pub cpus: u32,
+    /// Memory of the host in bytes.
+    pub memory: u64,
+}
+
+/// How `start` leaves the vCPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartMode {
+    /// Running.
+    Running,
+    /// Stopped, until [`Hypervisor::resume`].
+    Paused,
+}
+
+/// Nova's InstanceInfo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestInfo {
+    /// Its power state.
+    pub state: PowerState,
+    /// Memory it may grow to, KiB.
+    pub max_mem_kib: u64,
+    /// Memory it has, KiB.
+    pub mem_kib: u64,
+    /// Its virtual CPUs.
+    pub num_cpu: u32,
+    /// Processor time it has used, ns.
+    pub cpu_time_ns: u64,
+}
+
+/// What is known of a running guest from its live definition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveGuest {
+    /// Host names of its taps by MAC address.
+    pub interfaces: Vec<(String, String)>,
+    /// TCP port of its VNC server on loopback.
+    pub vnc_port: Option<u16>,
+}
+
+/// What the hypervisor last said of a guest by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signal {
+    /// Grows with every change.
+    pub generation: u64,
+    /// Power state after the last lifecycle event; none before the first.
+    pub state: Option<PowerState>,
+    /// Why, in libvirt's words: `booted`, `destroyed`, `failed`, `shutdown`.
+    pub reason: Option<&'static str>,
+    /// Whether the guest agent's channel is open at the guest's end.
+    pub agent: bool,
+}
+
+/// Why the hypervisor did not do it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum HypervisorError {
+    /// It cannot be asked.
+    #[error("the hypervisor cannot be reached: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// Too many calls wait already.
+    #[error("too many hypervisor calls are waiting")]
+    Busy,
+    /// The call did not come back in time; it may still take effect.
+    #[error("the hypervisor did not answer {call} within {limit:?}")]
+    Timeout {
+        /// Which call.
+        call: &'static str,
+        /// How long it was given.
+        limit: Duration,
+    },
+    /// It does not know the guest.
+    #[error("the hypervisor has no guest {0}")]
+    NotFound(InstanceId),
+    /// A domain that is not ours has that id or name.
+    #[error("a domain that computelet does not own already has the id or the name of {0}")]
+    Foreign(InstanceId),
+    /// The guest is in the wrong state for it.
+    #[error("guest {guest} is in the wrong state: {message}")]
+    State {
+        /// Which guest.
+        guest: InstanceId,
+        /// In the hypervisor's words.
+        message: String,
+    },
+    /// The guest agent does not answer.
+    #[error("the guest agent of {0} does not answer")]
+    Agent(InstanceId),
+    /// This hypervisor cannot do it.
+    #[error("this hypervisor does not support it: {message}")]
+    Unsupported {
+        /// In the hypervisor's words.
+        message: String,
+    },
+    /// It failed.
+    #[error("the hypervisor failed in {call}: {message}")]
+    Failed {
+        /// Which call.
+        call: &'static str,
+        /// In the hypervisor's words.
+        message: String,
+        /// libvirt's error number.
+        code: i32,
+        /// libvirt's error domain.
+        domain: i32,
+    },
+}
+
+impl Classify for HypervisorError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Unavailable { .. } | Self::Timeout { .. } => Kind::Unavailable,
+            Self::Busy => Kind::Exhausted,
+            Self::NotFound(_) => Kind::NotFound,
+            Self::Foreign(_) => Kind::Exists,
+            Self::State { .. } | Self::Agent(_) => Kind::Precondition,
+            Self::Unsupported { .. } => Kind::Unsupported,
+            Self::Failed { .. } => Kind::Internal,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } | Self::Timeout { .. } => "HYPERVISOR_UNAVAILABLE",
+            Self::Busy => "OVERLOADED",
+            Self::NotFound(_) => "INSTANCE_NOT_FOUND",
+            Self::Foreign(_) => "INSTANCE_EXISTS",
+            Self::State { .. } => "INSTANCE_STATE",
+            Self::Agent(_) => "GUEST_AGENT_UNAVAILABLE",
+            Self::Unsupported { .. } => "NOT_SUPPORTED",
+            Self::Failed { .. } => "HYPERVISOR_ERROR",
+        }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::NotFound(id) | Self::Foreign(id) | Self::Agent(id) => {
+                vec![("instance_id", id.to_string())]
+            }
+            Self::State { guest, .. } => vec![("instance_id", guest.to_string())],
+            Self::Timeout { call, .. } => vec![("call", (*call).to_owned())],
+            Self::Failed {
+                call, code, domain, ..
+            } => vec![
+                ("call", (*call).to_owned()),
+                ("libvirt_code", code.to_string()),
+                ("libvirt_domain", domain.to_string()),
+            ],
+            Self::Unavailable { .. } | Self::Busy | Self::Unsupported { .. } => Vec::new(),
+        }
+    }
+
+    fn details(&self) -> Details {
+        let retry = matches!(
+            self,
+            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Busy
+        );
+        Details {
+            retry_after: retry.then_some(Duration::from_secs(1)),
+            ..Details::default()
+        }
+    }
+}
+
+/// What a hypervisor call answers.
+pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
+
+/// The one seam between computelet and whatever runs its guests.
+#[async_trait]
+pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
+    /// Whether it can be asked, now and from now on.
+    fn link(&self) -> watch::Receiver<Link>;
+
+    /// What it is and can do.
+    async fn capabilities(&self) -> Result<Arc<Capabilities>>;
+
+    /// Defines the guest, or redefines one of ours. A domain that is not ours is refused with `Foreign`.
+    async fn define(&self, domain: &Domain) -> Result<()>;
+
+    /// Starts a defined guest; success when it runs already.
+    async fn start(&self, id: InstanceId, mode: StartMode) -> Result<()>;
+
+    /// Lets the vCPUs of a paused guest go; success when they run already.
+    async fn resume(&self, id: InstanceId) -> Result<()>;
+
+    /// Stops the guest at once, as if its power was cut; success when it is absent or off.
+    async fn destroy(&self, id: InstanceId) -> Result<()>;
+
+    /// Forgets the definition of a guest that is off; success when it is absent.
+    async fn undefine(&self, id: InstanceId) -> Result<()>;
+
+    /// State and size of one guest.
+    async fn info(&self, id: InstanceId) -> Result<GuestInfo>;
+
+    /// State and size of all our guests, in no order.
+    async fn list(&self) -> Result<Vec<(InstanceId, GuestInfo)>>;
+
+    /// What its live definition tells.
+    async fn live(&self, id: InstanceId) -> Result<LiveGuest>;
+
+    /// Asks the guest agent for a sign of life. `Agent` when there is none.
+    async fn ping_agent(&self, id: InstanceId) -> Result<()>;
+
+    /// What the hypervisor says of a guest by itself. The receiver outlives the guest.
+    fn signals(&self, id: InstanceId) -> watch::Receiver<Signal>;
+
+    /// Forgets what [`Hypervisor::signals`] keeps of a guest that is gone for good.
+    fn forget(&self, id: InstanceId);
+
+    /// Ends emulator processes of ours that a crash left behind outside the hypervisor's knowledge, and waits until the
+    /// guests of an earlier life of this process are known again. Called once at start, before anything acts on a guest.
+    async fn settle(&self) -> Result<()>;
+}

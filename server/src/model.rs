@@ -1,0 +1,23 @@
+//! Ids, specs, states and units: the words that every module shares. No I/O, no decisions.
+
+mod id;
+mod operation;
+mod progress;
+mod secret;
+mod spec;
+mod state;
+mod unit;
+mod vif;
+
+pub use id::{DiskId, IdFault, InstanceId, InterfaceId, OperationId, RequestId};
+pub use operation::{OperationRecord, OperationState, Verb};
+pub use progress::{Amount, Edge, Phase, ProgressEvent};
+pub use secret::Secret;
+pub use spec::{
+    Architecture, BlockDevice, BlockSource, DirectKernel, DiskBus, DiskFormat, Flavor, ImageFile,
+    ImageProperties, ImageSource, InjectedFile, InstanceSpec, Limits, MachineType, VideoModel,
+    WaitFor, WaitTarget,
+};
+pub use state::{InstanceRecord, InstanceState, PowerState};
+pub use unit::Bytes;
+pub use vif::{Address, MacAddress, NicModel, Route, Subnet, Vif, VifKind};

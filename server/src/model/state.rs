@@ -1,0 +1,55 @@
+//! States of an instance.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{InstanceSpec, OperationId};
+
+/// What the guest's virtual power button shows. Nova's `power_state`, and `Unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PowerState {
+    /// The hypervisor has no word for it.
+    NoState,
+    /// It runs.
+    Running,
+    /// Its vCPUs are stopped.
+    Paused,
+    /// It is off.
+    Shutdown,
+    /// It crashed.
+    Crashed,
+    /// It is saved to disk, or the guest suspended itself.
+    Suspended,
+    /// The hypervisor cannot be asked. Never read as gone.
+    Unknown,
+}
+
+/// How far an instance has come in its life on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum InstanceState {
+    /// A spawn is at work on it.
+    Building,
+    /// It is there.
+    Active,
+    /// A destroy is at work on it.
+    Deleting,
+}
+
+/// An instance as stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// What the caller asked for, without its secrets.
+    pub spec: InstanceSpec,
+    /// Keyed hash of the spec, secrets included.
+    pub fingerprint: String,
+    /// The operation that spawned it.
+    pub operation: OperationId,
+    /// How far it has come.
+    pub state: InstanceState,
+    /// When its spawn began.
+    pub created: SystemTime,
+    /// When it reached RUNNING first.
+    pub launched: Option<SystemTime>,
+}
