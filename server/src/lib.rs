@@ -6,3 +6,4 @@ pub mod domain;
 pub mod error;
 pub mod hypervisor;
 pub mod model;
+pub mod store;

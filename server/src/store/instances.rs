@@ -1,0 +1,83 @@
+//! Instances: kept in memory, written through.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::{Result, Store};
+use crate::model::{InstanceId, InstanceRecord};
+
+type Records = BTreeMap<InstanceId, Arc<InstanceRecord>>;
+
+pub(super) fn load(connection: &Connection) -> Result<Records> {
+    let mut statement = connection.prepare("SELECT record FROM instances")?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+    rows.map(|row| {
+        let record: InstanceRecord = serde_json::from_str(&row?)?;
+        Ok((record.spec.id, Arc::new(record)))
+    })
+    .collect()
+}
+
+pub(super) fn put(transaction: &Transaction<'_>, record: &InstanceRecord) -> Result<()> {
+    transaction.execute(
+        "INSERT INTO instances (id, record) VALUES (?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+        params![record.spec.id.to_string(), serde_json::to_string(record)?],
+    )?;
+    Ok(())
+}
+
+impl Store {
+    /// The instance, when this host has it.
+    pub fn instance(&self, id: InstanceId) -> Option<Arc<InstanceRecord>> {
+        self.instances.read().get(&id).cloned()
+    }
+
+    /// All instances, by id.
+    pub fn instances(&self) -> Vec<Arc<InstanceRecord>> {
+        self.instances.read().values().cloned().collect()
+    }
+
+    /// At most `limit` instances after `after`, by id.
+    pub fn instances_after(
+        &self,
+        after: Option<InstanceId>,
+        limit: usize,
+    ) -> Vec<Arc<InstanceRecord>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let instances = self.instances.read();
+        let range = instances.range((from, Bound::Unbounded));
+        range
+            .take(limit)
+            .map(|(_, record)| record.clone())
+            .collect()
+    }
+
+    /// Writes the instance down, in place of what was known of it.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing has changed.
+    pub async fn put_instance(&self, record: InstanceRecord) -> Result<()> {
+        let record = Arc::new(record);
+        let written = record.clone();
+        self.write(move |transaction| put(transaction, &written))
+            .await?;
+        self.instances.write().insert(record.spec.id, record);
+        Ok(())
+    }
+
+    /// Forgets the instance; success when it is not there.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing has changed.
+    pub async fn remove_instance(&self, id: InstanceId) -> Result<()> {
+        self.write(move |transaction| {
+            transaction.execute("DELETE FROM instances WHERE id = ?1", [id.to_string()])?;
+            Ok(())
+        })
+        .await?;
+        self.instances.write().remove(&id);
+        Ok(())
+    }
+}

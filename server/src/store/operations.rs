@@ -1,0 +1,261 @@
+//! Operations and the steps they have begun.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::{Result, Store, instances};
+use crate::model::{InstanceId, InstanceRecord, OperationId, OperationRecord, RequestId};
+
+/// A step that was written down and not yet settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BegunStep {
+    /// Its place in the operation, from 0.
+    pub number: u32,
+    /// The step's name.
+    pub name: String,
+    /// Its parameters, as JSON.
+    pub body: String,
+}
+
+/// Which operations to list.
+#[derive(Clone, Debug, Default)]
+pub struct OperationFilter {
+    /// Only those of this instance.
+    pub instance: Option<InstanceId>,
+    /// Only those that go on.
+    pub running_only: bool,
+    /// Only those after this one, in the order of the listing: oldest first.
+    pub after: Option<(SystemTime, OperationId)>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+fn micros(time: SystemTime) -> i64 {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn put(transaction: &Transaction<'_>, record: &OperationRecord) -> Result<()> {
+    let state = serde_json::to_value(record.state)?;
+    transaction.execute(
+        "INSERT INTO operations (id, instance, verb, request, state, begun, ended, record)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (id) DO UPDATE SET state = excluded.state, ended = excluded.ended, record = excluded.record",
+        params![
+            record.id.to_string(),
+            record.instance.map(|id| id.to_string()),
+            record.verb.as_str(),
+            record.request.map(|id| id.to_string()),
+            state.as_str(),
+            micros(record.begun),
+            record.ended.map(micros),
+            serde_json::to_string(record)?,
+        ],
+    )?;
+    Ok(())
+}
+
+fn read(json: Option<String>) -> Result<Option<OperationRecord>> {
+    Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
+}
+
+impl Store {
+    /// Writes the operation down, in place of what was known of it.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing has changed.
+    pub async fn put_operation(&self, record: OperationRecord) -> Result<()> {
+        self.write(move |transaction| put(transaction, &record))
+            .await
+    }
+
+    /// Ends the operation, settles its steps, and writes the instance as it is from now on: all of it or none.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing has changed.
+    pub async fn settle(
+        &self,
+        record: OperationRecord,
+        instance: Option<InstanceRecord>,
+    ) -> Result<()> {
+        let written = instance.clone();
+        self.write(move |transaction| {
+            put(transaction, &record)?;
+            transaction.execute(
+                "DELETE FROM steps WHERE operation = ?1",
+                [record.id.to_string()],
+            )?;
+            written
+                .iter()
+                .try_for_each(|instance| instances::put(transaction, instance))
+        })
+        .await?;
+        if let Some(instance) = instance {
+            self.instances
+                .write()
+                .insert(instance.spec.id, instance.into());
+        }
+        Ok(())
+    }
+
+    /// The operation, when it is still kept.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn operation(&self, id: OperationId) -> Result<Option<OperationRecord>> {
+        self.write(move |transaction| {
+            let query = "SELECT record FROM operations WHERE id = ?1";
+            read(
+                transaction
+                    .query_row(query, [id.to_string()], |row| row.get(0))
+                    .optional()?,
+            )
+        })
+        .await
+    }
+
+    /// The operation that a request began, when it is still kept.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn operation_of_request(&self, id: RequestId) -> Result<Option<OperationRecord>> {
+        self.write(move |transaction| {
+            let query = "SELECT record FROM operations WHERE request = ?1";
+            read(
+                transaction
+                    .query_row(query, [id.to_string()], |row| row.get(0))
+                    .optional()?,
+            )
+        })
+        .await
+    }
+
+    /// Operations, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn operations(&self, filter: OperationFilter) -> Result<Vec<OperationRecord>> {
+        self.write(move |transaction| {
+            let (after, after_id) = filter
+                .after
+                .map_or((i64::MIN, String::new()), |(time, id)| {
+                    (micros(time), id.to_string())
+                });
+            let mut statement = transaction.prepare(
+                "SELECT record FROM operations
+                 WHERE (begun, id) > (?1, ?2) AND (?3 IS NULL OR instance = ?3)
+                   AND (NOT ?4 OR state IN ('RUNNING', 'UNWINDING'))
+                 ORDER BY begun, id LIMIT ?5",
+            )?;
+            let instance = filter.instance.map(|id| id.to_string());
+            let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+            let rows = statement.query_map(
+                params![after, after_id, instance, filter.running_only, limit],
+                |row| row.get::<_, String>(0),
+            )?;
+            rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+        })
+        .await
+    }
+
+    /// Writes a step down; it may be applied once this has returned.
+    ///
+    /// # Errors
+    /// When the database fails; then the step must not be applied.
+    pub async fn begin_step(&self, operation: OperationId, step: BegunStep) -> Result<()> {
+        self.write(move |transaction| {
+            transaction.execute(
+                "INSERT INTO steps (operation, number, name, body) VALUES (?1, ?2, ?3, ?4)",
+                params![operation.to_string(), step.number, step.name, step.body],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Strikes a step that was taken back.
+    ///
+    /// # Errors
+    /// When the database fails; then the step is taken back once more at the next start.
+    pub async fn end_step(&self, operation: OperationId, number: u32) -> Result<()> {
+        self.write(move |transaction| {
+            transaction.execute(
+                "DELETE FROM steps WHERE operation = ?1 AND number = ?2",
+                params![operation.to_string(), number],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The steps that an operation has begun and not settled, in the order they were begun.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn steps(&self, operation: OperationId) -> Result<Vec<BegunStep>> {
+        self.write(move |transaction| {
+            let mut statement = transaction.prepare(
+                "SELECT number, name, body FROM steps WHERE operation = ?1 ORDER BY number",
+            )?;
+            let rows = statement.query_map([operation.to_string()], |row| {
+                Ok(BegunStep {
+                    number: row.get(0)?,
+                    name: row.get(1)?,
+                    body: row.get(2)?,
+                })
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// The unsettled steps of every operation on this instance, newest first: what an undo left behind.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn strike_steps(&self, instance: InstanceId) -> Result<()> {
+        self.write(move |transaction| {
+            transaction.execute(
+                "DELETE FROM steps WHERE operation IN (SELECT id FROM operations WHERE instance = ?1)",
+                [instance.to_string()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The ended operations that still have steps to take back.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn unsettled(&self) -> Result<Vec<OperationRecord>> {
+        self.write(move |transaction| {
+            let mut statement = transaction.prepare(
+                "SELECT record FROM operations
+                 WHERE state IN ('RUNNING', 'UNWINDING') OR id IN (SELECT operation FROM steps)
+                 ORDER BY begun, id",
+            )?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+        })
+        .await
+    }
+
+    /// Forgets operations that ended longer than `age` ago and owe nothing. Returns how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_operations(&self, age: Duration) -> Result<usize> {
+        let before = SystemTime::now().checked_sub(age).map_or(0, micros);
+        self.write(move |transaction| {
+            Ok(transaction.execute(
+                "DELETE FROM operations WHERE ended < ?1 AND id NOT IN (SELECT operation FROM steps)",
+                [before],
+            )?)
+        })
+        .await
+    }
+}

@@ -1,0 +1,52 @@
+//! The tables, and how an older file becomes a newer one.
+
+use rusqlite::Connection;
+
+use super::{Result, StoreError};
+
+/// One entry a version; entries are never changed, only added.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE instances (
+        id TEXT PRIMARY KEY,
+        record TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE operations (
+        id TEXT PRIMARY KEY,
+        instance TEXT,
+        verb TEXT NOT NULL,
+        request TEXT UNIQUE,
+        state TEXT NOT NULL,
+        begun INTEGER NOT NULL,
+        ended INTEGER,
+        record TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX operations_by_time ON operations (begun, id);
+    CREATE INDEX operations_by_instance ON operations (instance, begun);
+    CREATE TABLE steps (
+        operation TEXT NOT NULL REFERENCES operations (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (operation, number)
+    ) STRICT;
+"];
+
+pub(super) fn prepare(connection: &Connection) -> Result<()> {
+    // A reader outside, as an operator's sqlite3, may hold the file for a moment.
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // FULL, not NORMAL: a step must be on disk before it is applied, also through a power cut.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let done = usize::try_from(found).unwrap_or(usize::MAX);
+    let missing = MIGRATIONS
+        .get(done..)
+        .ok_or(StoreError::Newer { found, known })?;
+    for migration in missing {
+        connection.execute_batch(&format!("BEGIN; {migration} COMMIT;"))?;
+    }
+    connection.pragma_update(None, "user_version", known)?;
+    Ok(())
+}
