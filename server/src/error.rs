@@ -93,7 +93,11 @@ pub struct Details {
 
 /// A failure as it is stored and told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Error {
+#[serde(transparent)]
+pub struct Error(Box<Parts>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Parts {
     kind: Kind,
     reason: Cow<'static, str>,
     message: String,
@@ -113,77 +117,77 @@ impl Error {
 
     /// A failure by its parts, for the few places that have no enum of their own.
     pub fn new(kind: Kind, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             kind,
             reason: Cow::Borrowed(reason),
             message: message.into(),
             fields: BTreeMap::new(),
             details: Details::default(),
             phase: None,
-        }
+        }))
     }
 
     /// The same failure with one more named variable.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
-        self.fields.insert(name.to_owned(), value.to_string());
+        self.0.fields.insert(name.to_owned(), value.to_string());
         self
     }
 
     /// The same failure with its standard details.
     #[must_use]
     pub fn detailed(mut self, details: Details) -> Self {
-        self.details = details;
+        self.0.details = details;
         self
     }
 
     /// The same failure, saying in which phase of an operation it happened; an earlier word stands.
     #[must_use]
     pub fn in_phase(mut self, phase: Phase) -> Self {
-        self.phase.get_or_insert(phase);
+        self.0.phase.get_or_insert(phase);
         self
     }
 
     /// How coarse a caller may take it.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// The stable reason, UPPER_SNAKE.
     pub fn reason(&self) -> &str {
-        &self.reason
+        &self.0.reason
     }
 
     /// What happened, with its causes.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// Every variable of the message, by name.
     pub fn fields(&self) -> &BTreeMap<String, String> {
-        &self.fields
+        &self.0.fields
     }
 
     /// The standard details.
     pub fn details(&self) -> &Details {
-        &self.details
+        &self.0.details
     }
 
     /// The phase of the operation in which it happened.
     pub fn phase(&self) -> Option<Phase> {
-        self.phase
+        self.0.phase
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
 impl<E: Classify> From<E> for Error {
     fn from(e: E) -> Self {
-        Self {
+        Self(Box::new(Parts {
             kind: e.kind(),
             reason: Cow::Borrowed(e.reason()),
             message: chain(&e),
@@ -194,7 +198,7 @@ impl<E: Classify> From<E> for Error {
                 .collect(),
             details: e.details(),
             phase: None,
-        }
+        }))
     }
 }
 

@@ -2,8 +2,12 @@
 //!
 //! `ARCHITECTURE.md` is the map: one way down, one way back up, one room for one idea.
 
+pub mod action;
 pub mod domain;
 pub mod error;
+pub mod host;
 pub mod hypervisor;
 pub mod model;
+pub mod operation;
 pub mod store;
+pub mod task;

@@ -164,6 +164,15 @@ pub enum BlockSource {
     },
 }
 
+impl BlockSource {
+    /// How much room it takes on this host at most.
+    pub fn size(&self) -> Bytes {
+        match self {
+            Self::Blank { size } => *size,
+        }
+    }
+}
+
 /// A further disk of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockDevice {

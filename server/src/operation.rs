@@ -1,0 +1,428 @@
+//! An operation from request to result.
+//!
+//!   begin ──▶ Running ──┬──▶ Succeeded
+//!                       └──▶ Unwinding ──▶ Failed | Cancelled
+//!
+//! The registry owns the work: a caller that leaves changes nothing, a caller that comes again joins. One operation holds
+//! an instance at a time. A request is known again by its `request_id` (also after a restart), or, while it runs, by
+//! being equal. Ended operations are told from memory for a while and then from the store, until they are pruned.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, warn};
+
+use crate::{
+    action::Action,
+    error::{Classify, Details, Error, Kind, Result},
+    host::Host,
+    model::{InstanceId, OperationId, OperationRecord, OperationState, Phase, RequestId, Verb},
+    store::OperationFilter,
+    task::{Progress, Reporter, Task},
+};
+
+/// By what a request is known again.
+#[derive(Clone, Debug)]
+pub struct RequestKey {
+    /// The caller's own id of the request.
+    pub request: Option<RequestId>,
+    /// Keyed hash of the request's body.
+    pub fingerprint: String,
+}
+
+/// Why an operation was not begun, or is not known.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OperationError {
+    /// Another one holds the instance.
+    #[error("operation {operation} ({verb:?}) holds instance {instance}")]
+    Pending {
+        /// The one that holds it.
+        operation: OperationId,
+        /// What it does.
+        verb: Verb,
+        /// What it holds.
+        instance: InstanceId,
+    },
+    /// The same request id came with another body.
+    #[error("request_id {0} was used before for another request")]
+    RequestIdReused(RequestId),
+    /// There is no such operation.
+    #[error("there is no operation {0}")]
+    NotFound(OperationId),
+    /// It has ended, or can no longer be stopped.
+    #[error("operation {0} has ended")]
+    Ended(OperationId),
+    /// The server is about to stop.
+    #[error("the server is draining and begins nothing new")]
+    Draining,
+    /// The server has not yet looked after what an earlier life left.
+    #[error("the server is starting and begins nothing yet")]
+    Starting,
+}
+
+impl Classify for OperationError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Pending { .. } => Kind::Pending,
+            Self::RequestIdReused(_) => Kind::Invalid,
+            Self::NotFound(_) => Kind::NotFound,
+            Self::Ended(_) => Kind::Precondition,
+            Self::Draining | Self::Starting => Kind::Unavailable,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "OPERATION_PENDING",
+            Self::RequestIdReused(_) => "REQUEST_ID_REUSED",
+            Self::NotFound(_) => "OPERATION_NOT_FOUND",
+            Self::Ended(_) => "OPERATION_ENDED",
+            Self::Draining => "DRAINING",
+            Self::Starting => "STARTING",
+        }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Pending {
+                operation,
+                verb,
+                instance,
+            } => vec![
+                ("operation_id", operation.to_string()),
+                ("verb", verb.as_str().to_owned()),
+                ("instance_id", instance.to_string()),
+            ],
+            Self::RequestIdReused(id) => vec![("request_id", id.to_string())],
+            Self::NotFound(id) | Self::Ended(id) => vec![("operation_id", id.to_string())],
+            Self::Draining | Self::Starting => Vec::new(),
+        }
+    }
+
+    fn details(&self) -> Details {
+        let retry = matches!(self.kind(), Kind::Unavailable | Kind::Pending);
+        Details {
+            retry_after: retry.then_some(Duration::from_secs(1)),
+            ..Details::default()
+        }
+    }
+}
+
+/// Ended operations that are told from memory, with their progress: enough for every caller that is just reading one.
+const REMEMBERED: usize = 512;
+
+#[derive(Debug)]
+struct Live {
+    reporter: Reporter,
+    cancel: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    live: HashMap<OperationId, Live>,
+    holds: HashMap<InstanceId, OperationId>,
+    ended: VecDeque<(OperationId, watch::Receiver<Progress>)>,
+    gate: Gate,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Gate {
+    #[default]
+    Starting,
+    Open,
+    Draining,
+}
+
+/// The registry of running and ended operations.
+#[derive(Clone, Debug)]
+pub struct Operations {
+    host: Arc<Host>,
+    registry: Arc<Mutex<Registry>>,
+    // Begins are decided one at a time: two equal requests must not both find nothing.
+    door: Arc<tokio::sync::Mutex<()>>,
+    work: Arc<tokio::sync::Mutex<JoinSet<()>>>,
+}
+
+impl Operations {
+    /// A registry that begins nothing until it is opened.
+    pub fn new(host: Arc<Host>) -> Self {
+        Self {
+            host,
+            registry: Arc::default(),
+            door: Arc::default(),
+            work: Arc::default(),
+        }
+    }
+
+    /// Lets callers in: what an earlier life left has been looked after.
+    pub fn open(&self) {
+        let mut registry = self.registry.lock();
+        if registry.gate == Gate::Starting {
+            registry.gate = Gate::Open;
+        }
+    }
+
+    /// Starts `action`, or joins the operation already known for this request.
+    ///
+    /// # Errors
+    /// `Pending` while another holds the instance; `RequestIdReused`; `Starting` and `Draining`.
+    pub async fn begin<A: Action>(
+        &self,
+        key: RequestKey,
+        action: A,
+    ) -> Result<watch::Receiver<Progress>> {
+        let _one_at_a_time = self.door.lock().await;
+        if let Some(known) = self.known(&key, A::VERB, action.instance()).await? {
+            return Ok(known);
+        }
+        match self.registry.lock().gate {
+            Gate::Open => {}
+            Gate::Starting => return Err(OperationError::Starting.into()),
+            Gate::Draining => return Err(OperationError::Draining.into()),
+        }
+        action.admit(&self.host)?;
+        let record = OperationRecord {
+            id: OperationId::random(),
+            instance: action.instance(),
+            verb: A::VERB,
+            request: key.request,
+            fingerprint: key.fingerprint,
+            state: OperationState::Running,
+            begun: SystemTime::now(),
+            ended: None,
+            error: None,
+        };
+        self.host.store.put_operation(record.clone()).await?;
+        let (reporter, watcher) = Reporter::new(record);
+        self.start(reporter, action).await;
+        Ok(watcher)
+    }
+
+    async fn start<A: Action>(&self, reporter: Reporter, action: A) {
+        let record = reporter.record();
+        let cancel = CancellationToken::new();
+        {
+            let mut registry = self.registry.lock();
+            let live = Live {
+                reporter: reporter.clone(),
+                cancel: cancel.clone(),
+            };
+            registry.live.insert(record.id, live);
+            if let Some(instance) = record.instance {
+                registry.holds.insert(instance, record.id);
+            }
+        }
+        let span = tracing::info_span!("operation", id = %record.id, verb = record.verb.as_str(), instance = record.instance.map(tracing::field::display));
+        let operations = self.clone();
+        let run = async move {
+            let task = Task::new(operations.host.clone(), record.id, reporter.clone(), cancel);
+            operations.drive(task, action).await;
+            operations.retire(&reporter);
+        };
+        let mut work = self.work.lock().await;
+        while work.try_join_next().is_some() {}
+        work.spawn(run.instrument(span));
+    }
+
+    /// Runs the recipe, and takes it back when it fails.
+    async fn drive<A: Action>(&self, mut task: Task, action: A) {
+        info!("operation begun");
+        let outcome = action.run(&mut task).await;
+        let Err(cause) = outcome else {
+            self.conclude(&task, OperationState::Succeeded, None, action.result())
+                .await;
+            return;
+        };
+        warn!(error = %cause, reason = cause.reason(), "operation failed, undoing it");
+        task.report()
+            .stand(|record| record.state = OperationState::Unwinding);
+        task.report()
+            .begin(Phase::Undo, "taking back what was done");
+        match task.unwind().await {
+            Ok(()) => {
+                task.report().end(Phase::Undo);
+                let state = match cause.kind() {
+                    Kind::Cancelled => OperationState::Cancelled,
+                    _ => OperationState::Failed,
+                };
+                self.conclude(&task, state, Some(cause), None).await;
+            }
+            Err(undo) => {
+                let cause = cause.with("undo_failed", &undo);
+                self.leave(&task, cause).await;
+            }
+        }
+    }
+
+    /// Ends the operation, and settles its steps with it.
+    async fn conclude(
+        &self,
+        task: &Task,
+        state: OperationState,
+        error: Option<Error>,
+        instance: Option<crate::model::InstanceRecord>,
+    ) {
+        let mut record = task.report().record();
+        record.state = state;
+        record.ended = Some(SystemTime::now());
+        record.error = error;
+        // The database is asked until it answers: without the row, a restart would undo what the caller was told is done.
+        let mut pause = Duration::from_millis(50);
+        while let Err(e) = self
+            .host
+            .store
+            .settle(record.clone(), instance.clone())
+            .await
+        {
+            error!(error = %e, "the end of the operation cannot be written down, trying again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+        info!(?state, "operation ended");
+        task.report().stand(|known| *known = record);
+    }
+
+    /// Ends an operation that could not be undone: its steps stay written down.
+    async fn leave(&self, task: &Task, cause: Error) {
+        let mut record = task.report().record();
+        record.state = OperationState::Failed;
+        record.ended = Some(SystemTime::now());
+        record.error = Some(cause);
+        if let Err(e) = self.host.store.put_operation(record.clone()).await {
+            error!(error = %e, "the end of the operation cannot be written down");
+        }
+        task.report().stand(|known| *known = record);
+    }
+
+    fn retire(&self, reporter: &Reporter) {
+        let record = reporter.record();
+        let mut registry = self.registry.lock();
+        registry.live.remove(&record.id);
+        if let Some(instance) = record.instance {
+            registry.holds.remove(&instance);
+        }
+        registry.ended.push_back((record.id, reporter.watch()));
+        while registry.ended.len() > REMEMBERED {
+            registry.ended.pop_front();
+        }
+    }
+
+    /// The operation that this request began before.
+    async fn known(
+        &self,
+        key: &RequestKey,
+        verb: Verb,
+        instance: Option<InstanceId>,
+    ) -> Result<Option<watch::Receiver<Progress>>> {
+        if let Some(request) = key.request
+            && let Some(record) = self.host.store.operation_of_request(request).await?
+        {
+            if record.fingerprint != key.fingerprint || record.verb != verb {
+                return Err(OperationError::RequestIdReused(request).into());
+            }
+            return self.watch(record.id).await.map(Some);
+        }
+        let Some(instance) = instance else {
+            return Ok(None);
+        };
+        let Some(holder) = self.holder(instance) else {
+            return Ok(None);
+        };
+        let progress = self.watch(holder).await?;
+        let record = progress.borrow().record.clone();
+        if record.verb == verb && record.fingerprint == key.fingerprint {
+            Ok(Some(progress))
+        } else {
+            Err(OperationError::Pending {
+                operation: record.id,
+                verb: record.verb,
+                instance,
+            }
+            .into())
+        }
+    }
+
+    /// The operation that holds the instance now.
+    pub fn holder(&self, instance: InstanceId) -> Option<OperationId> {
+        self.registry.lock().holds.get(&instance).copied()
+    }
+
+    /// The progress of an operation, running or ended.
+    ///
+    /// # Errors
+    /// When there is none, or it was pruned.
+    pub async fn watch(&self, id: OperationId) -> Result<watch::Receiver<Progress>> {
+        if let Some(known) = self.remembered(id) {
+            return Ok(known);
+        }
+        let record = self.host.store.operation(id).await?;
+        let record = record.ok_or(OperationError::NotFound(id))?;
+        // It may have begun between the two looks.
+        Ok(self
+            .remembered(id)
+            .unwrap_or_else(|| Reporter::new(record).1))
+    }
+
+    fn remembered(&self, id: OperationId) -> Option<watch::Receiver<Progress>> {
+        let registry = self.registry.lock();
+        let live = registry.live.get(&id).map(|live| live.reporter.watch());
+        let ended = || registry.ended.iter().rev().find(|(ended, _)| *ended == id);
+        live.or_else(|| ended().map(|(_, progress)| progress.clone()))
+    }
+
+    /// Operations, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, filter: OperationFilter) -> Result<Vec<OperationRecord>> {
+        Ok(self.host.store.operations(filter).await?)
+    }
+
+    /// Asks an operation to stop: its present step ends, then what it did is undone. Success when it is stopping already.
+    ///
+    /// # Errors
+    /// When there is none, or it has ended.
+    pub async fn cancel(&self, id: OperationId) -> Result<watch::Receiver<Progress>> {
+        let progress = self.watch(id).await?;
+        let live = self
+            .registry
+            .lock()
+            .live
+            .get(&id)
+            .map(|live| live.cancel.clone());
+        let Some(cancel) = live else {
+            let cancelled = progress.borrow().record.state == OperationState::Cancelled;
+            return if cancelled {
+                Ok(progress)
+            } else {
+                Err(OperationError::Ended(id).into())
+            };
+        };
+        cancel.cancel();
+        Ok(progress)
+    }
+
+    /// How many operations run.
+    pub fn running(&self) -> usize {
+        self.registry.lock().live.len()
+    }
+
+    /// Begins nothing more, and waits at most `limit` for what runs. What is not done then is left to the next start.
+    pub async fn drain(&self, limit: Duration) {
+        self.registry.lock().gate = Gate::Draining;
+        let mut work = self.work.lock().await;
+        let all = async { while work.join_next().await.is_some() {} };
+        if tokio::time::timeout(limit, all).await.is_err() {
+            warn!(
+                running = self.running(),
+                "leaving running operations to the next start"
+            );
+        }
+    }
+}

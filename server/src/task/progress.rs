@@ -1,0 +1,146 @@
+//! How far an operation has come, as everyone who watches it sees it.
+//!
+//! A watched value, not a queue: a watcher that falls behind costs nothing and still sees the begin and end of every
+//! phase; of the messages inside a long phase it sees the latest.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::model::{Amount, Edge, OperationRecord, OperationState, Phase, ProgressEvent};
+
+/// What a watcher sees.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// The operation as it stands.
+    pub record: OperationRecord,
+    /// Every begin and end so far, in order.
+    pub milestones: Vec<ProgressEvent>,
+    /// The latest message inside the present phase.
+    pub advance: Option<ProgressEvent>,
+}
+
+impl Progress {
+    /// An operation that has done nothing yet.
+    pub fn new(record: OperationRecord) -> Self {
+        Self {
+            record,
+            milestones: Vec::new(),
+            advance: None,
+        }
+    }
+
+    /// The messages after the one numbered `sequence`, in order.
+    pub fn after(&self, sequence: u64) -> Vec<ProgressEvent> {
+        let at = self
+            .milestones
+            .partition_point(|event| event.sequence <= sequence);
+        let mut events: Vec<_> = self.milestones[at..].to_vec();
+        events.extend(
+            self.advance
+                .iter()
+                .filter(|event| event.sequence > sequence)
+                .cloned(),
+        );
+        events.sort_by_key(|event| event.sequence);
+        events
+    }
+}
+
+#[derive(Debug, Default)]
+struct Clock {
+    sequence: u64,
+    began: Vec<(Phase, Instant)>,
+}
+
+/// Tells how far an operation is; clones tell of the same one.
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    progress: Arc<watch::Sender<Progress>>,
+    clock: Arc<Mutex<Clock>>,
+}
+
+impl Reporter {
+    /// A reporter of the operation, and what its watchers watch.
+    pub fn new(record: OperationRecord) -> (Self, watch::Receiver<Progress>) {
+        let (tx, rx) = watch::channel(Progress::new(record));
+        (
+            Self {
+                progress: Arc::new(tx),
+                clock: Arc::default(),
+            },
+            rx,
+        )
+    }
+
+    /// What watchers watch.
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// The operation as it stands.
+    pub fn record(&self) -> OperationRecord {
+        self.progress.borrow().record.clone()
+    }
+
+    /// A phase begins; `step` says for people what is done.
+    pub fn begin(&self, phase: Phase, step: &str) {
+        self.clock.lock().began.push((phase, Instant::now()));
+        self.tell(phase, Edge::Begin, step, None);
+    }
+
+    /// The phase has come so far.
+    pub fn advance(&self, phase: Phase, step: &str, amount: Option<Amount>) {
+        self.tell(phase, Edge::Advance, step, amount);
+    }
+
+    /// The phase has ended well.
+    pub fn end(&self, phase: Phase) {
+        self.tell(phase, Edge::End, "", None);
+    }
+
+    /// A phase that has no length: its begin and its end at once.
+    pub fn mark(&self, phase: Phase, step: &str) {
+        self.begin(phase, step);
+        self.end(phase);
+    }
+
+    /// The operation stands otherwise now. Told last, so that a watcher that sees the end has seen everything.
+    pub fn stand(&self, change: impl FnOnce(&mut OperationRecord)) -> OperationRecord {
+        self.progress
+            .send_modify(|progress| change(&mut progress.record));
+        self.record()
+    }
+
+    /// How the operation stands.
+    pub fn state(&self) -> OperationState {
+        self.progress.borrow().record.state
+    }
+
+    fn tell(&self, phase: Phase, edge: Edge, step: &str, amount: Option<Amount>) {
+        let mut clock = self.clock.lock();
+        clock.sequence += 1;
+        let since = clock.began.iter().rev().find(|(began, _)| *began == phase);
+        let event = ProgressEvent {
+            sequence: clock.sequence,
+            time: SystemTime::now(),
+            phase,
+            edge,
+            step: step.to_owned(),
+            elapsed: since.map(|(_, at)| at.elapsed()).unwrap_or_default(),
+            amount,
+        };
+        self.progress.send_modify(|progress| {
+            if edge == Edge::Advance {
+                progress.advance = Some(event);
+            } else {
+                progress.advance = None;
+                progress.milestones.push(event);
+            }
+        });
+    }
+}
