@@ -10,4 +10,5 @@ pub mod hypervisor;
 pub mod model;
 pub mod operation;
 pub mod store;
+pub mod sys;
 pub mod task;

@@ -1,0 +1,4 @@
+//! The host below us: commands and files. Knows nothing of instances.
+
+pub mod command;
+pub mod file;
