@@ -4,6 +4,9 @@
 //! bounded time. Only guests that carry our mark in their metadata are ever touched: one that does not counts as absent,
 //! but for [`Hypervisor::define`], which refuses to write over it.
 
+pub mod fake;
+mod signals;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,0 +1,336 @@
+//! An honest hypervisor in memory: it keeps guests and their states, and fails when it is told to.
+//!
+//! For tests, of this crate and of others. It answers as libvirt does: what is done already succeeds, what is absent
+//! cannot be started, what is not ours is refused.
+
+mod fault;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use self::fault::Faults;
+pub use self::fault::{Gate, Times};
+use super::{
+    Capabilities, GuestInfo, Hypervisor, HypervisorError, Link, LiveGuest, Result, Signal,
+    StartMode, VirtType, signals::Signals,
+};
+use crate::{
+    domain::Domain,
+    model::{Architecture, InstanceId, PowerState},
+};
+
+/// First VNC port, as QEMU counts them.
+const VNC: u16 = 5900;
+
+/// A guest as the fake keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FakeGuest {
+    /// Its definition; none when the domain is not ours.
+    pub domain: Option<Domain>,
+    /// Its power state.
+    pub state: PowerState,
+}
+
+/// What happens to a guest without anybody asking for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// The emulator died.
+    Crash,
+    /// The guest switched itself off.
+    PowerOff,
+    /// The guest agent came up.
+    AgentUp,
+    /// The guest agent went away.
+    AgentDown,
+}
+
+/// The hypervisor in memory.
+#[derive(Debug)]
+pub struct Fake {
+    link: watch::Sender<Link>,
+    guests: Mutex<BTreeMap<InstanceId, FakeGuest>>,
+    signals: Signals,
+    faults: Faults,
+}
+
+impl Fake {
+    /// One that is up and empty.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            link: watch::Sender::new(Link::Up),
+            guests: Mutex::default(),
+            signals: Signals::default(),
+            faults: Faults::default(),
+        })
+    }
+
+    /// Lets the named call of [`Hypervisor`] fail before it has any effect.
+    pub fn fail(&self, call: &'static str, times: Times, error: HypervisorError) {
+        self.faults.fail(call, times, error);
+    }
+
+    /// Lets the named call take its effect and fail nevertheless, as one does that ran into its limit.
+    pub fn fail_after(&self, call: &'static str, times: Times, error: HypervisorError) {
+        self.faults.fail_after(call, times, error);
+    }
+
+    /// Lets no fault happen any more.
+    pub fn heal(&self) {
+        self.faults.heal();
+    }
+
+    /// Holds the named call back, before its effect, until the gate is dropped.
+    pub fn hold(&self, call: &'static str) -> Gate {
+        self.faults.hold(call)
+    }
+
+    /// Calls so far, by name, in order.
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.faults.calls()
+    }
+
+    /// All guests, for comparing before with after.
+    pub fn snapshot(&self) -> BTreeMap<InstanceId, FakeGuest> {
+        self.guests.lock().clone()
+    }
+
+    /// Puts a running domain there that is not ours.
+    pub fn add_foreign(&self, id: InstanceId) {
+        let state = PowerState::Running;
+        let guest = FakeGuest {
+            domain: None,
+            state,
+        };
+        self.guests.lock().insert(id, guest);
+    }
+
+    /// Loses the link; the guests stay.
+    pub fn go_down(&self, reason: &str) {
+        self.link.send_replace(Link::Down {
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Has the link again, and tells what it finds.
+    pub fn come_back(&self) {
+        let ours = |(_, guest): &(_, FakeGuest)| guest.domain.is_some();
+        for (id, guest) in self.snapshot().into_iter().filter(ours) {
+            let agent = self.signals.watch(id).borrow().agent;
+            self.signals.observe(id, guest.state, agent);
+        }
+        self.link.send_replace(Link::Up);
+    }
+
+    /// Lets something happen to a guest. Nothing happens to one that is absent.
+    pub fn emit(&self, id: InstanceId, happening: Happening) {
+        let (state, reason) = match happening {
+            Happening::AgentUp => return self.signals.agent(id, true),
+            Happening::AgentDown => return self.signals.agent(id, false),
+            Happening::Crash => (PowerState::Shutdown, "failed"),
+            Happening::PowerOff => (PowerState::Shutdown, "shutdown"),
+        };
+        if let Ok(()) = self.ours(id, |guest| guest.state = state) {
+            self.signals.state(id, state, reason);
+        }
+    }
+
+    async fn enter(&self, call: &'static str) -> Result<()> {
+        self.faults.enter(call).await?;
+        match &*self.link.borrow() {
+            Link::Up => Ok(()),
+            Link::Connecting => Err(HypervisorError::Unavailable {
+                reason: "connecting".to_owned(),
+            }),
+            Link::Down { reason } => Err(HypervisorError::Unavailable {
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    fn ours<T>(&self, id: InstanceId, look: impl FnOnce(&mut FakeGuest) -> T) -> Result<T> {
+        let mut guests = self.guests.lock();
+        let ours = guests.get_mut(&id).filter(|guest| guest.domain.is_some());
+        ours.map(look).ok_or(HypervisorError::NotFound(id))
+    }
+}
+
+fn is_on(state: PowerState) -> bool {
+    matches!(state, PowerState::Running | PowerState::Paused)
+}
+
+fn wrong_state(guest: InstanceId, message: &str) -> HypervisorError {
+    HypervisorError::State {
+        guest,
+        message: message.to_owned(),
+    }
+}
+
+fn info(guest: &FakeGuest) -> GuestInfo {
+    GuestInfo {
+        state: guest.state,
+        max_mem_kib: 65_536,
+        mem_kib: 65_536,
+        num_cpu: 1,
+        cpu_time_ns: 0,
+    }
+}
+
+#[async_trait]
+impl Hypervisor for Fake {
+    fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    async fn capabilities(&self) -> Result<Arc<Capabilities>> {
+        self.enter("capabilities").await?;
+        let capabilities = Arc::new(Capabilities {
+            driver: "FAKE".to_owned(),
+            uri: "fake:///".to_owned(),
+            libvirt_version: "0.0.0".to_owned(),
+            hypervisor_version: "0.0.0".to_owned(),
+            emulator: None,
+            virt_type: VirtType::Test,
+            architecture: Architecture::X86_64,
+            machines: vec![
+                ("q35".to_owned(), "pc-q35-10.0".to_owned()),
+                ("pc".to_owned(), "pc-i440fx-10.0".to_owned()),
+            ],
+            cpus: 8,
+            memory: 16 << 30,
+        });
+        self.faults.leave("capabilities").map(|()| capabilities)
+    }
+
+    async fn define(&self, domain: &Domain) -> Result<()> {
+        self.enter("define").await?;
+        {
+            let mut guests = self.guests.lock();
+            let guest = guests.entry(domain.id).or_insert_with(|| FakeGuest {
+                domain: Some(domain.clone()),
+                state: PowerState::Shutdown,
+            });
+            let Some(present) = &mut guest.domain else {
+                return Err(HypervisorError::Foreign(domain.id));
+            };
+            domain.clone_into(present);
+        }
+        self.signals.keep(domain.id);
+        self.faults.leave("define")
+    }
+
+    async fn start(&self, id: InstanceId, mode: StartMode) -> Result<()> {
+        self.enter("start").await?;
+        let state = match mode {
+            StartMode::Running => PowerState::Running,
+            StartMode::Paused => PowerState::Paused,
+        };
+        let booted = self.ours(id, |guest| {
+            let off = !is_on(guest.state);
+            if off {
+                guest.state = state;
+            }
+            off
+        })?;
+        if booted {
+            self.signals.state(id, PowerState::Running, "booted");
+        }
+        if booted && mode == StartMode::Paused {
+            self.signals.state(id, PowerState::Paused, "paused");
+        }
+        self.faults.leave("start")
+    }
+
+    async fn resume(&self, id: InstanceId) -> Result<()> {
+        self.enter("resume").await?;
+        let resumed = self.ours(id, |guest| match guest.state {
+            PowerState::Paused => {
+                guest.state = PowerState::Running;
+                Ok(true)
+            }
+            PowerState::Running => Ok(false),
+            _ => Err(wrong_state(id, "domain is not running")),
+        })??;
+        if resumed {
+            self.signals.state(id, PowerState::Running, "unpaused");
+        }
+        self.faults.leave("resume")
+    }
+
+    async fn destroy(&self, id: InstanceId) -> Result<()> {
+        self.enter("destroy").await?;
+        let was_on = self.ours(id, |guest| {
+            let was_on = is_on(guest.state);
+            guest.state = PowerState::Shutdown;
+            was_on
+        });
+        if matches!(was_on, Ok(true)) {
+            self.signals.state(id, PowerState::Shutdown, "destroyed");
+        }
+        self.faults.leave("destroy")
+    }
+
+    async fn undefine(&self, id: InstanceId) -> Result<()> {
+        self.enter("undefine").await?;
+        match self.ours(id, |guest| guest.state) {
+            Ok(state) if is_on(state) => return Err(wrong_state(id, "domain is running")),
+            Ok(_) => drop(self.guests.lock().remove(&id)),
+            Err(_) => {}
+        }
+        self.faults.leave("undefine")
+    }
+
+    async fn info(&self, id: InstanceId) -> Result<GuestInfo> {
+        self.enter("info").await?;
+        let found = self.ours(id, |guest| info(guest))?;
+        self.faults.leave("info").map(|()| found)
+    }
+
+    async fn list(&self) -> Result<Vec<(InstanceId, GuestInfo)>> {
+        self.enter("list").await?;
+        let all = self.snapshot();
+        let ours = all.iter().filter(|(_, guest)| guest.domain.is_some());
+        let listed = ours.map(|(id, guest)| (*id, info(guest))).collect();
+        self.faults.leave("list").map(|()| listed)
+    }
+
+    async fn live(&self, id: InstanceId) -> Result<LiveGuest> {
+        self.enter("live").await?;
+        if !self.ours(id, |guest| is_on(guest.state))? {
+            return Err(wrong_state(id, "domain is not running"));
+        }
+        let place = self.guests.lock().range(..id).count();
+        let live = LiveGuest {
+            interfaces: Vec::new(),
+            vnc_port: u16::try_from(place).ok().map(|place| VNC + place),
+        };
+        self.faults.leave("live").map(|()| live)
+    }
+
+    async fn ping_agent(&self, id: InstanceId) -> Result<()> {
+        self.enter("ping_agent").await?;
+        self.ours(id, |_| ())?;
+        if !self.signals.watch(id).borrow().agent {
+            return Err(HypervisorError::Agent(id));
+        }
+        self.faults.leave("ping_agent")
+    }
+
+    fn signals(&self, id: InstanceId) -> watch::Receiver<Signal> {
+        self.signals.watch(id)
+    }
+
+    fn forget(&self, id: InstanceId) {
+        self.signals.forget(id);
+    }
+
+    async fn settle(&self) -> Result<()> {
+        self.enter("settle").await?;
+        self.faults.leave("settle")
+    }
+}
+
+#[cfg(test)]
+mod tests;
