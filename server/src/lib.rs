@@ -8,6 +8,7 @@ pub mod domain;
 pub mod error;
 pub mod host;
 pub mod hypervisor;
+pub mod image;
 pub mod model;
 pub mod operation;
 pub mod store;
