@@ -18,6 +18,11 @@ pub trait Action: Send + Sync + 'static {
     /// The instance that it holds while it runs.
     fn instance(&self) -> Option<InstanceId>;
 
+    /// The image it works on, for work on the image cache.
+    fn image(&self) -> Option<String> {
+        None
+    }
+
     /// Whether it may begin now; asked once nothing else holds the instance.
     ///
     /// # Errors

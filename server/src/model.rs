@@ -15,8 +15,8 @@ pub use progress::{Amount, Edge, Phase, ProgressEvent};
 pub use secret::Secret;
 pub use spec::{
     Architecture, BlockDevice, BlockSource, DirectKernel, DiskBus, DiskFormat, Flavor, ImageFile,
-    ImageProperties, ImageSource, InjectedFile, InstanceSpec, Limits, MachineType, VideoModel,
-    WaitFor, WaitTarget,
+    ImageProperties, ImageSource, InjectedFile, InstanceSpec, Limits, MachineType, OsType,
+    VideoModel, WaitFor, WaitTarget,
 };
 pub use state::{InstanceRecord, InstanceState, PowerState};
 pub use unit::Bytes;

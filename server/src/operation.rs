@@ -55,9 +55,9 @@ pub enum OperationError {
     /// There is no such operation.
     #[error("there is no operation {0}")]
     NotFound(OperationId),
-    /// It has ended, or can no longer be stopped.
-    #[error("operation {0} has ended")]
-    Ended(OperationId),
+    /// It has ended, or it only goes forward.
+    #[error("operation {0} cannot be cancelled: it has ended, or it only goes forward")]
+    NotCancellable(OperationId),
     /// The server is about to stop.
     #[error("the server is draining and begins nothing new")]
     Draining,
@@ -72,7 +72,7 @@ impl Classify for OperationError {
             Self::Pending { .. } => Kind::Pending,
             Self::RequestIdReused(_) => Kind::Invalid,
             Self::NotFound(_) => Kind::NotFound,
-            Self::Ended(_) => Kind::Precondition,
+            Self::NotCancellable(_) => Kind::Precondition,
             Self::Draining | Self::Starting => Kind::Unavailable,
         }
     }
@@ -82,7 +82,7 @@ impl Classify for OperationError {
             Self::Pending { .. } => "OPERATION_PENDING",
             Self::RequestIdReused(_) => "REQUEST_ID_REUSED",
             Self::NotFound(_) => "OPERATION_NOT_FOUND",
-            Self::Ended(_) => "OPERATION_ENDED",
+            Self::NotCancellable(_) => "OPERATION_NOT_CANCELLABLE",
             Self::Draining => "DRAINING",
             Self::Starting => "STARTING",
         }
@@ -100,7 +100,7 @@ impl Classify for OperationError {
                 ("instance_id", instance.to_string()),
             ],
             Self::RequestIdReused(id) => vec![("request_id", id.to_string())],
-            Self::NotFound(id) | Self::Ended(id) => vec![("operation_id", id.to_string())],
+            Self::NotFound(id) | Self::NotCancellable(id) => vec![("operation_id", id.to_string())],
             Self::Draining | Self::Starting => Vec::new(),
         }
     }
@@ -131,11 +131,15 @@ struct Registry {
     gate: Gate,
 }
 
+/// Whether operations may begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Gate {
+pub enum Gate {
+    /// Not yet: what an earlier life left is being looked after.
     #[default]
     Starting,
+    /// Yes.
     Open,
+    /// No more: the server is about to stop.
     Draining,
 }
 
@@ -178,7 +182,7 @@ impl Operations {
         action: A,
     ) -> Result<watch::Receiver<Progress>> {
         let _one_at_a_time = self.door.lock().await;
-        if let Some(known) = self.known(&key, A::VERB, action.instance()).await? {
+        if let Some(known) = self.find(&key, A::VERB, action.instance()).await? {
             return Ok(known);
         }
         match self.registry.lock().gate {
@@ -190,6 +194,7 @@ impl Operations {
         let record = OperationRecord {
             id: OperationId::random(),
             instance: action.instance(),
+            image: action.image(),
             verb: A::VERB,
             request: key.request,
             fingerprint: key.fingerprint,
@@ -313,8 +318,11 @@ impl Operations {
         }
     }
 
-    /// The operation that this request began before.
-    async fn known(
+    /// The operation that this request began before, if any.
+    ///
+    /// # Errors
+    /// `Pending` while another holds the instance; `RequestIdReused`.
+    pub async fn find(
         &self,
         key: &RequestKey,
         verb: Verb,
@@ -396,16 +404,31 @@ impl Operations {
             .live
             .get(&id)
             .map(|live| live.cancel.clone());
-        let Some(cancel) = live else {
+        let forward = progress.borrow().record.verb == Verb::Destroy;
+        let Some(cancel) = live.filter(|_| !forward) else {
             let cancelled = progress.borrow().record.state == OperationState::Cancelled;
             return if cancelled {
                 Ok(progress)
             } else {
-                Err(OperationError::Ended(id).into())
+                Err(OperationError::NotCancellable(id).into())
             };
         };
         cancel.cancel();
         Ok(progress)
+    }
+
+    /// Whether the operation was asked to stop and has not ended yet.
+    pub fn cancelling(&self, id: OperationId) -> bool {
+        let registry = self.registry.lock();
+        registry
+            .live
+            .get(&id)
+            .is_some_and(|live| live.cancel.is_cancelled())
+    }
+
+    /// Whether operations may begin.
+    pub fn gate(&self) -> Gate {
+        self.registry.lock().gate
     }
 
     /// How many operations run.

@@ -67,7 +67,7 @@ pub(super) fn openstack(vifs: &[Vif]) -> serde_json::Result<Option<Vec<u8>>> {
         let id = format!("interface{number}");
         for subnet in &vif.subnets {
             let number = data.networks.len();
-            data.networks.push(network(number, &id, subnet));
+            data.networks.push(network(number, &id, (vif, subnet)));
             for service in services(subnet) {
                 if !data.services.contains(&service) {
                     data.services.push(service);
@@ -88,14 +88,14 @@ fn link(id: String, vif: &Vif) -> Link<'_> {
         vif_id: vif.id.as_str(),
         kind: match vif.kind {
             VifKind::Bridge { .. } => "bridge",
-            VifKind::User => "phy",
+            VifKind::User | VifKind::Unbound => "phy",
         },
         mtu: vif.mtu,
         ethernet_mac_address: vif.mac.to_string(),
     }
 }
 
-fn network(number: usize, link: &str, subnet: &Subnet) -> Network {
+fn network(number: usize, link: &str, (vif, subnet): (&Vif, &Subnet)) -> Network {
     let kind = match (subnet.address, subnet.ipv6) {
         (Some(address), _) if address.ip.is_ipv4() => "ipv4",
         (Some(_), _) => "ipv6",
@@ -105,7 +105,7 @@ fn network(number: usize, link: &str, subnet: &Subnet) -> Network {
     Network {
         id: format!("network{number}"),
         link: link.to_owned(),
-        network_id: format!("{link}-{number}"),
+        network_id: vif.network_id.clone().unwrap_or_else(|| vif.id.to_string()),
         kind,
         fixed: subnet.address.map(|address| Fixed {
             ip_address: address.ip,

@@ -60,6 +60,9 @@ pub struct OperationRecord {
     pub id: OperationId,
     /// The instance it holds; none for work on the image cache.
     pub instance: Option<InstanceId>,
+    /// The image it works on, for work on the image cache.
+    #[serde(default)]
+    pub image: Option<String>,
     /// What it does.
     pub verb: Verb,
     /// The caller's id of the request, when given.

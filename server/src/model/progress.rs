@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::OperationId;
+
 /// A stretch of an operation that a caller can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -86,6 +88,8 @@ pub enum Amount {
 /// One message of an operation's progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgressEvent {
+    /// Whose progress it is.
+    pub operation: OperationId,
     /// 1, 2, 3 … within the operation; an `Advance` that nobody read in time may be skipped.
     pub sequence: u64,
     /// When it happened.
@@ -100,4 +104,7 @@ pub struct ProgressEvent {
     pub elapsed: Duration,
     /// How much of it is done.
     pub amount: Option<Amount>,
+    /// What the console showed when it ended a phase of the guest's own.
+    #[serde(default)]
+    pub evidence: String,
 }

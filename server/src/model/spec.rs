@@ -114,6 +114,17 @@ pub enum VideoModel {
     None,
 }
 
+/// Families of operating systems.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OsType {
+    /// Its clock runs in UTC.
+    #[default]
+    Linux,
+    /// Its clock runs in local time.
+    Windows,
+}
+
 /// What the image says about the machine that it wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageProperties {
@@ -129,8 +140,14 @@ pub struct ImageProperties {
     pub guest_agent: bool,
     /// Whether snapshots must freeze the guest's file systems.
     pub require_quiesce: bool,
-    /// What runs in it, for records only: `linux`, `windows`.
-    pub os_type: Option<String>,
+    /// What runs in it; it sets clock and timers.
+    pub os: OsType,
+    /// The distribution, for records only.
+    pub os_distro: Option<String>,
+    /// Least root disk.
+    pub min_disk: Bytes,
+    /// Least memory.
+    pub min_memory: Bytes,
 }
 
 /// Kernel and ramdisk that QEMU loads itself.

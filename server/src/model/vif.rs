@@ -75,6 +75,8 @@ pub enum VifKind {
     },
     /// QEMU's own user-mode network: outgoing only, needs no privileges.
     User,
+    /// Nowhere: the guest sees an interface without a link.
+    Unbound,
 }
 
 /// The device that the guest sees.
@@ -161,4 +163,8 @@ pub struct Vif {
     pub mtu: Option<u32>,
     /// What the guest is told of the networks behind it.
     pub subnets: Vec<Subnet>,
+    /// The network's id, told to the guest; the interface's id unless said.
+    pub network_id: Option<String>,
+    /// The network's name, kept for the caller.
+    pub network_label: String,
 }

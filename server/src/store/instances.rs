@@ -39,6 +39,11 @@ impl Store {
         self.instances.read().values().cloned().collect()
     }
 
+    /// How many instances there are.
+    pub fn count(&self) -> usize {
+        self.instances.read().len()
+    }
+
     /// At most `limit` instances after `after`, by id.
     pub fn instances_after(
         &self,

@@ -7,6 +7,7 @@ fn operation(request: Option<RequestId>) -> OperationRecord {
     OperationRecord {
         id: OperationId::random(),
         instance: Some(InstanceId::random()),
+        image: None,
         verb: Verb::Spawn,
         request,
         fingerprint: "f".into(),

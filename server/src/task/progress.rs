@@ -11,7 +11,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::model::{Amount, Edge, OperationRecord, OperationState, Phase, ProgressEvent};
+use crate::model::{
+    Amount, Edge, OperationId, OperationRecord, OperationState, Phase, ProgressEvent,
+};
 
 /// What a watcher sees.
 #[derive(Clone, Debug)]
@@ -60,6 +62,7 @@ struct Clock {
 /// Tells how far an operation is; clones tell of the same one.
 #[derive(Clone, Debug)]
 pub struct Reporter {
+    operation: OperationId,
     progress: Arc<watch::Sender<Progress>>,
     clock: Arc<Mutex<Clock>>,
 }
@@ -67,9 +70,11 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter of the operation, and what its watchers watch.
     pub fn new(record: OperationRecord) -> (Self, watch::Receiver<Progress>) {
+        let operation = record.id;
         let (tx, rx) = watch::channel(Progress::new(record));
         (
             Self {
+                operation,
                 progress: Arc::new(tx),
                 clock: Arc::default(),
             },
@@ -103,6 +108,12 @@ impl Reporter {
         self.tell(phase, Edge::End, "", None);
     }
 
+    /// A phase of the guest's own has ended: `evidence` is the line of the console that showed it.
+    pub fn shown(&self, phase: Phase, evidence: &str) {
+        let evidence: String = evidence.chars().take(256).collect();
+        self.event(phase, Edge::End, |event| event.evidence = evidence);
+    }
+
     /// A phase that has no length: its begin and its end at once.
     pub fn mark(&self, phase: Phase, step: &str) {
         self.begin(phase, step);
@@ -122,18 +133,28 @@ impl Reporter {
     }
 
     fn tell(&self, phase: Phase, edge: Edge, step: &str, amount: Option<Amount>) {
+        self.event(phase, edge, |event| {
+            step.clone_into(&mut event.step);
+            event.amount = amount;
+        });
+    }
+
+    fn event(&self, phase: Phase, edge: Edge, fill: impl FnOnce(&mut ProgressEvent)) {
         let mut clock = self.clock.lock();
         clock.sequence += 1;
         let since = clock.began.iter().rev().find(|(began, _)| *began == phase);
-        let event = ProgressEvent {
+        let mut event = ProgressEvent {
+            operation: self.operation,
             sequence: clock.sequence,
             time: SystemTime::now(),
             phase,
             edge,
-            step: step.to_owned(),
+            step: String::new(),
             elapsed: since.map(|(_, at)| at.elapsed()).unwrap_or_default(),
-            amount,
+            amount: None,
+            evidence: String::new(),
         };
+        fill(&mut event);
         self.progress.send_modify(|progress| {
             if edge == Edge::Advance {
                 progress.advance = Some(event);

@@ -44,6 +44,8 @@ fn vif(id: &str, mac: &str, address: Option<&str>) -> Vif {
             dns: vec!["9.9.9.9".parse().expect("a server")],
             routes: Vec::new(),
         }],
+        network_id: None,
+        network_label: String::new(),
     }
 }
 

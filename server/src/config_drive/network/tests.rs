@@ -11,6 +11,8 @@ fn vif(kind: VifKind, subnets: Vec<Subnet>) -> Vif {
         model: NicModel::Virtio,
         mtu: Some(1450),
         subnets,
+        network_id: None,
+        network_label: String::new(),
     }
 }
 
@@ -71,7 +73,7 @@ fn a_fixed_network_tells_mask_default_route_and_name_servers() {
                 "ethernet_mac_address": "52:54:00:12:34:56",
             }],
             "networks": [{
-                "id": "network0", "link": "interface0", "network_id": "interface0-0", "type": "ipv4",
+                "id": "network0", "link": "interface0", "network_id": "port-1", "type": "ipv4",
                 "ip_address": "192.0.2.7", "netmask": "255.255.255.192",
                 "routes": [
                     {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "192.0.2.1"},
