@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceSpec, OperationId};
+use super::{Bytes, InstanceSpec, OperationId};
 
 /// What the guest's virtual power button shows. Nova's `power_state`, and `Unknown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct InstanceRecord {
     pub operation: OperationId,
     /// How far it has come.
     pub state: InstanceState,
+    /// Size of its root disk, once the image told it.
+    #[serde(default)]
+    pub root: Option<Bytes>,
     /// When its spawn began.
     pub created: SystemTime,
     /// When it reached RUNNING first.
