@@ -3,10 +3,10 @@
 
 # missing PACKAGE...: prints those that are not installed, one a line.
 missing() {
-    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null |
-        sed -n 's/^installed //p' | sort -u)
+    # It fails when it does not know one of them, and still tells of the others.
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2> /dev/null || true)
     printf '%s\n' "$@" | sort -u | while read -r package; do
-        printf '%s\n' "$installed" | grep -qxF "$package" || echo "$package"
+        printf '%s\n' "$installed" | grep -qxF "installed $package" || echo "$package"
     done
 }
 
