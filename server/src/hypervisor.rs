@@ -18,6 +18,8 @@ use crate::{
     model::{Architecture, InstanceId, PowerState},
 };
 
+pub use crate::model::VirtType;
+
 /// Whether the hypervisor can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -30,17 +32,6 @@ pub enum Link {
         /// Why, in the hypervisor's words.
         reason: String,
     },
-}
-
-/// What runs the guests' code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VirtType {
-    /// The processor, through KVM.
-    Kvm,
-    /// QEMU's own translator (TCG).
-    Qemu,
-    /// libvirt's test driver.
-    Test,
 }
 
 /// What the hypervisor is and can do, learned when the link came up.

@@ -16,8 +16,8 @@ pub use secret::Secret;
 pub use spec::{
     Architecture, BlockDevice, BlockSource, DirectKernel, DiskBus, DiskFormat, Flavor, ImageFile,
     ImageProperties, ImageSource, InjectedFile, InstanceSpec, Limits, MachineType, OsType,
-    VideoModel, WaitFor, WaitTarget,
+    VideoModel, VirtType, WaitFor, WaitTarget,
 };
 pub use state::{InstanceRecord, InstanceState, PowerState};
 pub use unit::Bytes;
-pub use vif::{Address, MacAddress, NicModel, Route, Subnet, Vif, VifKind};
+pub use vif::{Address, MacAddress, NicModel, Route, Subnet, TapName, Vif, VifKind};

@@ -92,6 +92,18 @@ pub enum MachineType {
     Pc,
 }
 
+/// What runs the guests' code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VirtType {
+    /// The processor, through KVM.
+    Kvm,
+    /// QEMU's own translator (TCG).
+    Qemu,
+    /// libvirt's test driver.
+    Test,
+}
+
 /// Processor architectures of guests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -3,8 +3,9 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::InterfaceId;
+use super::{InstanceId, InterfaceId};
 
 /// A unicast Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,6 +63,36 @@ impl TryFrom<String> for MacAddress {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
+    }
+}
+
+/// The host's name of a tap of ours: at most 15 bytes, the same every time for the same interface of the same instance.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TapName(String);
+
+impl TapName {
+    /// `cl`, and 48 bits of a hash of both ids.
+    pub fn of(instance: InstanceId, interface: &InterfaceId) -> Self {
+        let hash = Uuid::new_v5(&instance.uuid(), interface.as_str().as_bytes());
+        Self(format!("cl{}", &hash.simple().to_string()[..12]))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TapName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TapName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -167,4 +198,22 @@ pub struct Vif {
     pub network_id: Option<String>,
     /// The network's name, kept for the caller.
     pub network_label: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tap_has_one_name_that_the_kernel_takes() {
+        let instance = InstanceId::random();
+        let eth0 = TapName::of(instance, &"eth0".parse().unwrap());
+        assert_eq!(eth0, TapName::of(instance, &"eth0".parse().unwrap()));
+        assert_ne!(eth0, TapName::of(instance, &"eth1".parse().unwrap()));
+        assert_ne!(
+            eth0,
+            TapName::of(InstanceId::random(), &"eth0".parse().unwrap())
+        );
+        assert_eq!(eth0.as_str().len(), 14, "IFNAMSIZ leaves 15 bytes");
+    }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 
 fn domain(id: InstanceId) -> Domain {
-    Domain { id }
+    Domain::example(id, VirtType::Test)
 }
 
 fn failure() -> HypervisorError {

@@ -1,0 +1,72 @@
+//! The smaller devices of a guest.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Bytes;
+
+/// Remote screens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Graphics {
+    /// VNC on loopback, on a port that libvirt picks: whoever wants it comes through the server.
+    Vnc,
+}
+
+/// A source of randomness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rng {
+    /// Most bytes in a period; none for no bound.
+    pub bytes: Option<Bytes>,
+    /// Length of the period, ms; one second when none.
+    pub period: Option<u32>,
+}
+
+/// A watchdog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watchdog {
+    /// The device that the guest sees.
+    pub model: WatchdogModel,
+    /// What happens when the guest forgets it.
+    pub action: WatchdogAction,
+}
+
+/// Watchdog devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WatchdogModel {
+    /// The one of q35's own chipset.
+    Itco,
+    /// Intel 6300ESB, a PCI card.
+    I6300esb,
+}
+
+impl WatchdogModel {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Itco => "itco",
+            Self::I6300esb => "i6300esb",
+        }
+    }
+}
+
+/// What happens when a guest forgets its watchdog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WatchdogAction {
+    /// Nothing but an event.
+    None,
+    /// The guest is paused.
+    Pause,
+    /// Its power is cut.
+    Poweroff,
+    /// It is reset.
+    Reset,
+}
+
+impl WatchdogAction {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pause => "pause",
+            Self::Poweroff => "poweroff",
+            Self::Reset => "reset",
+        }
+    }
+}

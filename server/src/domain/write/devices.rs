@@ -1,0 +1,226 @@
+//! The devices of a domain in libvirt's XML.
+
+use super::{
+    super::{
+        Bandwidth, Disk, DiskDevice, Domain, Graphics, Interface, InterfaceSource, Machine, Rate,
+        Rng, interface, xml::Xml,
+    },
+    path,
+};
+use crate::model::{DiskBus, VideoModel};
+
+pub(super) fn write(xml: &mut Xml, domain: &Domain) {
+    let machine = &domain.machine;
+    xml.node("devices", &[], |xml| {
+        if let Some(emulator) = &machine.emulator {
+            xml.text("emulator", &[], emulator);
+        }
+        domain.disks.iter().for_each(|each| disk(xml, each));
+        controllers(xml, domain);
+        domain.interfaces.iter().for_each(|each| nic(xml, each));
+        console(xml, domain);
+        if machine.agent_channel {
+            xml.node("channel", &[("type", "unix")], |xml| {
+                xml.leaf(
+                    "target",
+                    &[("type", "virtio"), ("name", "org.qemu.guest_agent.0")],
+                );
+            });
+        }
+        screen(xml, machine);
+        small(xml, machine);
+    });
+}
+
+fn disk(xml: &mut Xml, disk: &Disk) {
+    let kind = [("type", "file"), ("device", disk.device.as_str())];
+    xml.node("disk", &kind, |xml| {
+        let mut driver = vec![
+            ("name", "qemu"),
+            ("type", disk.format.as_str()),
+            ("cache", disk.cache.as_str()),
+        ];
+        if disk.discard {
+            driver.push(("discard", "unmap"));
+        }
+        xml.leaf("driver", &driver);
+        xml.leaf("source", &[("file", &path(&disk.path))]);
+        xml.leaf("target", &[("dev", &disk.target), ("bus", bus(disk.bus))]);
+        if disk.tune.bounds().next().is_some() {
+            xml.node("iotune", &[], |xml| {
+                for (name, value) in disk.tune.bounds() {
+                    xml.text(name, &[], &value.to_string());
+                }
+            });
+        }
+        if disk.device == DiskDevice::Cdrom {
+            xml.leaf("readonly", &[]);
+        }
+        if let Some(serial) = &disk.serial {
+            xml.text("serial", &[], serial);
+        }
+        if let Some(order) = disk.boot_order {
+            xml.leaf("boot", &[("order", &order.to_string())]);
+        }
+        if let Some(unit) = disk.unit {
+            // Without it libvirt would open a second controller at the 17th name, and of a model that few guests know.
+            let unit = unit.to_string();
+            xml.leaf(
+                "address",
+                &[
+                    ("type", "drive"),
+                    ("controller", "0"),
+                    ("bus", "0"),
+                    ("target", "0"),
+                    ("unit", &unit),
+                ],
+            );
+        }
+    });
+}
+
+fn bus(bus: DiskBus) -> &'static str {
+    match bus {
+        DiskBus::Virtio => "virtio",
+        DiskBus::Scsi => "scsi",
+        DiskBus::Sata => "sata",
+        DiskBus::Ide => "ide",
+    }
+}
+
+fn controllers(xml: &mut Xml, domain: &Domain) {
+    if domain.disks.iter().any(|disk| disk.bus == DiskBus::Scsi) {
+        xml.leaf(
+            "controller",
+            &[("type", "scsi"), ("index", "0"), ("model", "virtio-scsi")],
+        );
+    }
+    xml.leaf("controller", &[("type", "usb"), ("model", "none")]);
+    if domain.machine.pcie_ports > 0 {
+        xml.leaf("controller", &[("type", "pci"), ("model", "pcie-root")]);
+    }
+    for _ in 0..domain.machine.pcie_ports {
+        xml.leaf(
+            "controller",
+            &[("type", "pci"), ("model", "pcie-root-port")],
+        );
+    }
+}
+
+fn nic(xml: &mut Xml, nic: &Interface) {
+    let kind = match nic.source {
+        InterfaceSource::Bridge { .. } => "bridge",
+        // QEMU cannot have a card with no network behind it; this one's cable is out.
+        InterfaceSource::User | InterfaceSource::Unbound => "user",
+    };
+    xml.node("interface", &[("type", kind)], |xml| {
+        xml.leaf("mac", &[("address", &nic.mac.to_string())]);
+        if let InterfaceSource::Bridge { bridge, tap } = &nic.source {
+            xml.leaf("source", &[("bridge", bridge)]);
+            xml.leaf("target", &[("dev", tap.as_str())]);
+        }
+        bandwidth(xml, &nic.bandwidth);
+        xml.leaf("model", &[("type", interface::model(nic.model))]);
+        if let Some(mtu) = nic.mtu {
+            xml.leaf("mtu", &[("size", &mtu.to_string())]);
+        }
+        if nic.source == InterfaceSource::Unbound {
+            xml.leaf("link", &[("state", "down")]);
+        }
+        // Loading the card's boot ROM takes a second, and no guest of ours boots from the network.
+        xml.leaf("rom", &[("enabled", "no")]);
+    });
+}
+
+fn bandwidth(xml: &mut Xml, bandwidth: &Bandwidth) {
+    if *bandwidth == Bandwidth::default() {
+        return;
+    }
+    xml.node("bandwidth", &[], |xml| {
+        if let Some(rate) = &bandwidth.inbound {
+            side(xml, "inbound", rate);
+        }
+        if let Some(rate) = &bandwidth.outbound {
+            side(xml, "outbound", rate);
+        }
+    });
+}
+
+fn side(xml: &mut Xml, name: &str, rate: &Rate) {
+    let average = rate.average.to_string();
+    let further = [("peak", rate.peak), ("burst", rate.burst)];
+    let further = further.map(|(name, value)| (name, value.map(|value| value.to_string())));
+    let mut bounds = vec![("average", average.as_str())];
+    for (name, value) in &further {
+        bounds.extend(value.as_deref().map(|value| (*name, value)));
+    }
+    xml.leaf(name, &bounds);
+}
+
+fn console(xml: &mut Xml, domain: &Domain) {
+    for (name, target) in [("serial", "isa-serial"), ("console", "serial")] {
+        xml.node(name, &[("type", "pty")], |xml| {
+            if let Some(log) = &domain.console_log {
+                xml.leaf("log", &[("file", &path(log)), ("append", "on")]);
+            }
+            xml.leaf("target", &[("type", target), ("port", "0")]);
+        });
+    }
+}
+
+fn screen(xml: &mut Xml, machine: &Machine) {
+    if let Some(Graphics::Vnc) = machine.graphics {
+        // An absolute pointer: with a relative one the viewer's and the guest's drift apart.
+        xml.leaf("input", &[("type", "tablet"), ("bus", "virtio")]);
+        xml.leaf(
+            "graphics",
+            &[
+                ("type", "vnc"),
+                ("autoport", "yes"),
+                ("listen", "127.0.0.1"),
+            ],
+        );
+    }
+    xml.node("video", &[], |xml| {
+        let model = match machine.video {
+            VideoModel::Virtio => "virtio",
+            VideoModel::Vga => "vga",
+            VideoModel::None => "none",
+        };
+        xml.leaf("model", &[("type", model)]);
+    });
+}
+
+fn small(xml: &mut Xml, machine: &Machine) {
+    if let Some(watchdog) = machine.watchdog {
+        xml.leaf(
+            "watchdog",
+            &[
+                ("model", watchdog.model.as_str()),
+                ("action", watchdog.action.as_str()),
+            ],
+        );
+    }
+    match machine.balloon_period {
+        Some(period) => xml.node("memballoon", &[("model", "virtio")], |xml| {
+            xml.leaf("stats", &[("period", &period.to_string())]);
+        }),
+        None => xml.leaf("memballoon", &[("model", "none")]),
+    }
+    if let Some(rng) = machine.rng {
+        randomness(xml, rng);
+    }
+}
+
+fn randomness(xml: &mut Xml, rng: Rng) {
+    xml.node("rng", &[("model", "virtio")], |xml| {
+        if let Some(bytes) = rng.bytes {
+            let bytes = bytes.0.to_string();
+            let period = rng.period.map(|period| period.to_string());
+            let mut rate = vec![("bytes", bytes.as_str())];
+            rate.extend(period.as_deref().map(|period| ("period", period)));
+            xml.leaf("rate", &rate);
+        }
+        xml.text("backend", &[("model", "random")], "/dev/urandom");
+    });
+}
