@@ -63,3 +63,24 @@ rename_in_sources() {
 rename_in_list() {
     sed -nE "s/^(deb +(\[[^]]*\] +)?[^ ]+ +)$1( .*)$/\1$2\3/p" "$3" | head -n 1
 }
+
+# download FOLDER FUNCTION: fetches into FOLDER the package files that FUNCTION names, and installs nothing.
+# A machine may have no package lists, or stale ones, and its user no right to refresh them: then with lists of its own.
+download() {
+    folder=$(cd "$1" && pwd)
+    fetch_named "$folder" "$2" 2> /dev/null && return
+    own=$folder/apt
+    mkdir -p "$own/lists/partial" "$own/cache/archives/partial"
+    printf 'Dir::State::Lists "%s/lists";\nDir::Cache "%s/cache";\n' "$own" "$own" > "$own/conf"
+    (
+        export APT_CONFIG="$own/conf"
+        apt-get -q -o APT::Sandbox::User= update > /dev/null && fetch_named "$folder" "$2"
+    ) || return 1
+    rm -rf "$own"
+}
+
+fetch_named() {
+    names=$("$2") && [ -n "$names" ] || return 1
+    # shellcheck disable=SC2086
+    (cd "$1" && apt-get -q -o APT::Sandbox::User= download $names > /dev/null)
+}
