@@ -142,7 +142,7 @@ impl Classify for ImageError {
     fn reason(&self) -> &'static str {
         match self {
             Self::NotFound { .. } => "IMAGE_NOT_FOUND",
-            Self::Location { .. } => "INVALID_FIELD",
+            Self::Location { .. } => "INVALID_REQUEST",
             Self::LocationDenied { .. } => "PERMISSION_DENIED",
             Self::Fetch { .. } => "IMAGE_FETCH_FAILED",
             Self::Checksum { .. } => "IMAGE_CHECKSUM_MISMATCH",
