@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` is the map: one way down, one way back up, one room for one idea.
 
 pub mod action;
+pub mod boot;
 pub mod config_drive;
 pub mod domain;
 pub mod error;
