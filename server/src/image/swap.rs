@@ -12,7 +12,7 @@ pub(super) const MIN_SIZE: u64 = 10 * PAGE;
 /// Makes `file`, all zeros and `size` bytes long, swap space.
 pub(super) fn write_header(file: &File, size: u64, label: &str, uuid: Uuid) -> io::Result<()> {
     let last_page = u32::try_from(size / PAGE).unwrap_or(u32::MAX) - 1;
-    let mut header = [0; PAGE as usize];
+    let mut header = [0; 4096];
     // The first 1024 bytes are left to boot loaders. Then: version, last page, number of bad pages.
     header[1024..1028].copy_from_slice(&1u32.to_le_bytes());
     header[1028..1032].copy_from_slice(&last_page.to_le_bytes());

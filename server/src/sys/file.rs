@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
+use rustix::fs::{CWD, RenameFlags, SeekFrom, copy_file_range, ioctl_ficlone, renameat_with, seek};
 
 /// How the bytes of a copy came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,21 +140,37 @@ impl Part {
         &self.path
     }
 
-    /// Gives it its name; what stood there is replaced. A crash of the host may lose it, never half of it when
-    /// `durable`.
+    /// Gives it the name that it was begun for; what stood there is replaced.
     ///
     /// # Errors
     /// Those of the file system; the part is removed then.
     pub fn keep(mut self, durable: Durable) -> io::Result<()> {
-        if durable == Durable::Synced {
-            self.file.sync_all()?;
-        }
+        self.sync(durable)?;
         fs::rename(&self.path, &self.target)?;
         self.kept = true;
-        if durable == Durable::Synced {
-            sync_parent(&self.target)?;
+        sync_parent(&self.target, durable)
+    }
+
+    /// Gives it the name `target`, in the same folder, unless that exists: then the part is removed, and what stands
+    /// there stays as it is, with all that may rest on it.
+    ///
+    /// # Errors
+    /// Those of the file system; the part is removed then.
+    pub fn keep_unless_there(mut self, target: &Path, durable: Durable) -> io::Result<()> {
+        self.sync(durable)?;
+        match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
+            Ok(()) => self.kept = true,
+            Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
         }
-        Ok(())
+        sync_parent(target, durable)
+    }
+
+    fn sync(&self, durable: Durable) -> io::Result<()> {
+        match durable {
+            Durable::Synced => self.file.sync_all(),
+            Durable::Lazily => Ok(()),
+        }
     }
 }
 
@@ -175,9 +191,11 @@ pub enum Durable {
     Lazily,
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent()
-        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+fn sync_parent(path: &Path, durable: Durable) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if durable == Durable::Synced => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a file; one that is not there is as good.
@@ -222,6 +240,19 @@ mod tests {
         assert_eq!(&bytes, b"middle");
         assert_eq!(to.metadata().unwrap().len(), 1 << 30);
         assert!(to.metadata().unwrap().blocks() < 1000, "holes were filled");
+    }
+
+    #[test]
+    fn a_part_does_not_displace_what_others_rest_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x");
+        for text in ["first", "second"] {
+            let part = Part::create(&dir.path().join("y")).unwrap();
+            part.file().write_all_at(text.as_bytes(), 0).unwrap();
+            part.keep_unless_there(&target, Durable::Synced).unwrap();
+        }
+        assert_eq!(fs::read(&target).unwrap(), b"first");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -18,12 +18,16 @@ async fn qemu_img(args: &[&str], path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-async fn base(dir: &Path, format: DiskFormat) -> Base {
-    let name = if format == DiskFormat::Raw {
+fn name_of(format: DiskFormat) -> &'static str {
+    if format == DiskFormat::Raw {
         "raw"
     } else {
         "qcow2"
-    };
+    }
+}
+
+async fn base(dir: &Path, format: DiskFormat) -> Base {
+    let name = name_of(format);
     let path = dir.join(format!("base.{name}"));
     let words = ["create", "-q", "-f", name];
     Command::new("qemu-img")
@@ -81,13 +85,7 @@ async fn disks_of_all_sizes_are_clean_and_say_what_they_rest_on() {
             assert_eq!(info["virtual-size"], size);
             let name = base.as_ref().map(|base| base.path.to_str().unwrap());
             assert_eq!(info["full-backing-filename"].as_str(), name);
-            let format = base.as_ref().map(|base| {
-                if base.format == DiskFormat::Raw {
-                    "raw"
-                } else {
-                    "qcow2"
-                }
-            });
+            let format = base.as_ref().map(|base| name_of(base.format));
             assert_eq!(info["backing-filename-format"].as_str(), format);
             Qcow2.remove(&made).await.unwrap();
         }
