@@ -6,7 +6,6 @@ SHELL := /bin/bash
 # rustup's folder is not on the path of every shell.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 export CLOUD_INIT_PYTHON ?= $(CURDIR)/.cache/venv/bin/python
-venv := $(CURDIR)/.cache/venv/bin
 profile := $(if $(CI),ci,default)
 
 .PHONY: help setup setup-tests build guest check fmt clippy house doc buf demo test scripts doctest suite audit
@@ -45,9 +44,7 @@ doc: setup-tests
 
 # The wire is compared with that of the last release, once there is one.
 buf: setup-tests
-	$(venv)/buf lint
-	tag=$$(git describe --tags --abbrev=0 2> /dev/null) || tag=
-	if [ -n "$$tag" ]; then $(venv)/buf breaking --against ".git#tag=$$tag"; else echo 'buf breaking: no release yet'; fi
+	tools/buf
 
 test: ## everything that CI runs: check, then every test
 	@$(MAKE) --no-print-directory check
