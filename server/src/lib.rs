@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod boot;
+pub mod config;
 pub mod config_drive;
 pub mod domain;
 pub mod error;
@@ -15,3 +16,4 @@ pub mod operation;
 pub mod store;
 pub mod sys;
 pub mod task;
+pub mod telemetry;
