@@ -6,6 +6,7 @@ pub mod action;
 pub mod boot;
 pub mod config;
 pub mod config_drive;
+pub mod console;
 pub mod domain;
 pub mod error;
 pub mod host;
