@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` is the map: one way down, one way back up, one room for one idea.
 
 pub mod action;
+pub mod api;
 pub mod boot;
 pub mod config;
 pub mod config_drive;
