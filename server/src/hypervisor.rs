@@ -5,6 +5,7 @@
 //! but for [`Hypervisor::define`], which refuses to write over it.
 
 pub mod fake;
+pub mod libvirt;
 mod signals;
 
 use std::{sync::Arc, time::Duration};

@@ -18,7 +18,7 @@ use super::{
     StartMode, VirtType, signals::Signals,
 };
 use crate::{
-    domain::Domain,
+    domain::{Domain, InterfaceSource},
     model::{Architecture, InstanceId, PowerState},
 };
 
@@ -118,8 +118,9 @@ impl Fake {
     pub fn come_back(&self) {
         let ours = |(_, guest): &(_, FakeGuest)| guest.domain.is_some();
         for (id, guest) in self.snapshot().into_iter().filter(ours) {
-            let agent = self.signals.watch(id).borrow().agent;
-            self.signals.observe(id, guest.state, agent);
+            let last = self.signals.watch(id).borrow().clone();
+            self.signals
+                .observe(id, last.generation, guest.state, last.agent);
         }
         self.link.send_replace(Link::Up);
     }
@@ -132,7 +133,7 @@ impl Fake {
             Happening::Crash => (PowerState::Shutdown, "failed"),
             Happening::PowerOff => (PowerState::Shutdown, "shutdown"),
         };
-        if let Ok(()) = self.ours(id, |guest| guest.state = state) {
+        if let Ok(()) = self.ours(id, |held, _| *held = state) {
             self.signals.state(id, state, reason);
         }
     }
@@ -150,10 +151,18 @@ impl Fake {
         }
     }
 
-    fn ours<T>(&self, id: InstanceId, look: impl FnOnce(&mut FakeGuest) -> T) -> Result<T> {
-        let mut guests = self.guests.lock();
-        let ours = guests.get_mut(&id).filter(|guest| guest.domain.is_some());
-        ours.map(look).ok_or(HypervisorError::NotFound(id))
+    fn ours<T>(
+        &self,
+        id: InstanceId,
+        look: impl FnOnce(&mut PowerState, &Domain) -> T,
+    ) -> Result<T> {
+        match self.guests.lock().get_mut(&id) {
+            Some(FakeGuest {
+                domain: Some(domain),
+                state,
+            }) => Ok(look(state, domain)),
+            _ => Err(HypervisorError::NotFound(id)),
+        }
     }
 }
 
@@ -168,14 +177,26 @@ fn wrong_state(guest: InstanceId, message: &str) -> HypervisorError {
     }
 }
 
-fn info(guest: &FakeGuest) -> GuestInfo {
+fn info(state: PowerState, domain: &Domain) -> GuestInfo {
+    let memory = domain.machine.memory.kib();
     GuestInfo {
-        state: guest.state,
-        max_mem_kib: 65_536,
-        mem_kib: 65_536,
-        num_cpu: 1,
+        state,
+        max_mem_kib: memory,
+        mem_kib: memory,
+        num_cpu: domain.machine.vcpus,
         cpu_time_ns: 0,
     }
+}
+
+fn taps(domain: &Domain) -> Vec<(String, String)> {
+    let taps = domain
+        .interfaces
+        .iter()
+        .filter_map(|nic| match &nic.source {
+            InterfaceSource::Bridge { tap, .. } => Some((nic.mac.to_string(), tap.to_string())),
+            InterfaceSource::User | InterfaceSource::Unbound => None,
+        });
+    taps.collect()
 }
 
 #[async_trait]
@@ -227,10 +248,10 @@ impl Hypervisor for Fake {
             StartMode::Running => PowerState::Running,
             StartMode::Paused => PowerState::Paused,
         };
-        let booted = self.ours(id, |guest| {
-            let off = !is_on(guest.state);
+        let booted = self.ours(id, |held, _| {
+            let off = !is_on(*held);
             if off {
-                guest.state = state;
+                *held = state;
             }
             off
         })?;
@@ -245,9 +266,9 @@ impl Hypervisor for Fake {
 
     async fn resume(&self, id: InstanceId) -> Result<()> {
         self.enter("resume").await?;
-        let resumed = self.ours(id, |guest| match guest.state {
+        let resumed = self.ours(id, |held, _| match held {
             PowerState::Paused => {
-                guest.state = PowerState::Running;
+                *held = PowerState::Running;
                 Ok(true)
             }
             PowerState::Running => Ok(false),
@@ -261,9 +282,9 @@ impl Hypervisor for Fake {
 
     async fn destroy(&self, id: InstanceId) -> Result<()> {
         self.enter("destroy").await?;
-        let was_on = self.ours(id, |guest| {
-            let was_on = is_on(guest.state);
-            guest.state = PowerState::Shutdown;
+        let was_on = self.ours(id, |held, _| {
+            let was_on = is_on(*held);
+            *held = PowerState::Shutdown;
             was_on
         });
         if matches!(was_on, Ok(true)) {
@@ -274,7 +295,7 @@ impl Hypervisor for Fake {
 
     async fn undefine(&self, id: InstanceId) -> Result<()> {
         self.enter("undefine").await?;
-        match self.ours(id, |guest| guest.state) {
+        match self.ours(id, |held, _| *held) {
             Ok(state) if is_on(state) => return Err(wrong_state(id, "domain is running")),
             Ok(_) => drop(self.guests.lock().remove(&id)),
             Err(_) => {}
@@ -284,34 +305,43 @@ impl Hypervisor for Fake {
 
     async fn info(&self, id: InstanceId) -> Result<GuestInfo> {
         self.enter("info").await?;
-        let found = self.ours(id, |guest| info(guest))?;
+        let found = self.ours(id, |held, domain| info(*held, domain))?;
         self.faults.leave("info").map(|()| found)
     }
 
     async fn list(&self) -> Result<Vec<(InstanceId, GuestInfo)>> {
         self.enter("list").await?;
         let all = self.snapshot();
-        let ours = all.iter().filter(|(_, guest)| guest.domain.is_some());
-        let listed = ours.map(|(id, guest)| (*id, info(guest))).collect();
+        let ours = all.iter().filter_map(|(id, guest)| {
+            let domain = guest.domain.as_ref()?;
+            Some((*id, info(guest.state, domain)))
+        });
+        let listed = ours.collect();
         self.faults.leave("list").map(|()| listed)
     }
 
     async fn live(&self, id: InstanceId) -> Result<LiveGuest> {
         self.enter("live").await?;
-        if !self.ours(id, |guest| is_on(guest.state))? {
+        let place = self.guests.lock().range(..id).count();
+        let port = u16::try_from(place).ok().map(|place| VNC + place);
+        let (state, live) = self.ours(id, |held, domain| {
+            let vnc_port = port.filter(|_| domain.machine.graphics.is_some());
+            let interfaces = taps(domain);
+            let live = LiveGuest {
+                interfaces,
+                vnc_port,
+            };
+            (*held, live)
+        })?;
+        if !is_on(state) {
             return Err(wrong_state(id, "domain is not running"));
         }
-        let place = self.guests.lock().range(..id).count();
-        let live = LiveGuest {
-            interfaces: Vec::new(),
-            vnc_port: u16::try_from(place).ok().map(|place| VNC + place),
-        };
         self.faults.leave("live").map(|()| live)
     }
 
     async fn ping_agent(&self, id: InstanceId) -> Result<()> {
         self.enter("ping_agent").await?;
-        self.ours(id, |_| ())?;
+        self.ours(id, |_, _| ())?;
         if !self.signals.watch(id).borrow().agent {
             return Err(HypervisorError::Agent(id));
         }

@@ -44,18 +44,52 @@ impl Signals {
     }
 
     /// Tells what was read rather than heard: news only when it differs from what was last told.
-    pub(crate) fn observe(&self, id: InstanceId, state: PowerState, agent: bool) {
+    ///
+    /// False, and nothing told, when something was heard since `generation`: that is newer than what was read.
+    pub(crate) fn observe(
+        &self,
+        id: InstanceId,
+        generation: u64,
+        state: PowerState,
+        agent: bool,
+    ) -> bool {
         let mut guests = self.guests.lock();
-        guests.entry(id).or_default().send_if_modified(|signal| {
-            let news = signal.state != Some(state) || signal.agent != agent;
+        let guest = guests.entry(id).or_default();
+        let current = guest.borrow().generation == generation;
+        guest.send_if_modified(|signal| {
+            let news = current && (signal.state != Some(state) || signal.agent != agent);
             if news {
                 signal.generation += 1;
-                signal.reason = None;
+                signal.reason = Some("observed");
                 signal.state = Some(state);
                 signal.agent = agent;
             }
             news
         });
+        current
+    }
+
+    /// Tells that a guest that was on is found to be gone.
+    pub(crate) fn vanish(&self, id: InstanceId) {
+        if let Some(guest) = self.guests.lock().get(&id) {
+            guest.send_if_modified(|signal| {
+                let news = signal
+                    .state
+                    .is_some_and(|state| state != PowerState::Shutdown);
+                if news {
+                    signal.generation += 1;
+                    signal.reason = Some("gone");
+                    signal.state = Some(PowerState::Shutdown);
+                    signal.agent = false;
+                }
+                news
+            });
+        }
+    }
+
+    /// The guests that have an entry.
+    pub(crate) fn known(&self) -> Vec<InstanceId> {
+        self.guests.lock().keys().copied().collect()
     }
 
     /// Drops a guest's entry; its receivers keep the last value.
@@ -84,11 +118,20 @@ mod tests {
         signals.state(id, PowerState::Running, "booted");
         signals.state(id, PowerState::Running, "booted");
         assert_eq!(watch.borrow().generation, 2);
-        signals.observe(id, PowerState::Running, false);
+        signals.observe(id, 2, PowerState::Running, false);
         assert_eq!(watch.borrow().generation, 2);
-        signals.observe(id, PowerState::Running, true);
+        signals.observe(id, 2, PowerState::Running, true);
         assert_eq!(watch.borrow().generation, 3);
         assert!(watch.borrow().agent);
+    }
+
+    #[test]
+    fn what_was_heard_since_is_newer_than_what_was_read() {
+        let (signals, id) = (Signals::default(), InstanceId::random());
+        let watch = signals.watch(id);
+        signals.state(id, PowerState::Shutdown, "destroyed");
+        assert!(!signals.observe(id, 0, PowerState::Running, false));
+        assert_eq!(watch.borrow().state, Some(PowerState::Shutdown));
     }
 
     #[test]

@@ -1,0 +1,352 @@
+//! The hypervisor through libvirt: its QEMU driver inside this process, or a libvirt that runs already.
+//!
+//! ```text
+//!   Libvirt ── call ──▶ Pool (cheap · slow · monitor) ──▶ worker ── own connection ──▶ libvirt
+//!      ▲ link, signals                                                                   │
+//!      └── supervisor (connects, reconnects) ◀── event thread (one, libvirt's own loop) ◀┘
+//! ```
+//!
+//! Three pools, because calls differ in what they wait for: cheap ones for a lock, slow ones for QEMU to start or to go,
+//! and those to a monitor or an agent for the guest's good will. None may make another kind wait.
+//! A call that runs over its limit goes on by itself; its caller is told that it may still take effect.
+
+mod capability;
+mod embed;
+mod events;
+mod fault;
+mod ffi;
+mod guest;
+mod line;
+mod link;
+mod process;
+mod reaper;
+mod settle;
+mod stray;
+mod worker;
+mod xml;
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use tokio::sync::{oneshot, watch};
+use virt::connect::Connect;
+
+pub use self::embed::OpenError;
+use self::{
+    embed::Root,
+    fault::Fault,
+    link::Exchange,
+    reaper::Reaper,
+    worker::{Pool, Size},
+};
+use super::{
+    Capabilities, GuestInfo, Hypervisor, HypervisorError, Link, LiveGuest, Result, Signal,
+    StartMode,
+};
+use crate::{domain::Domain, model::InstanceId};
+
+/// Cheap calls take microseconds; four threads keep two cores busy, and a call behind a thousand others still
+/// answers within a tenth of a second.
+const CHEAP: Size = Size {
+    workers: 4,
+    queue: 1024,
+};
+/// What waits for a guest's good will is asked of few guests at once, and seldom.
+const MONITOR: Size = Size {
+    workers: 4,
+    queue: 64,
+};
+/// A start takes half a second: 64 behind four workers wait eight.
+const SLOW_QUEUE: usize = 64;
+/// Starting and stopping a guest may take so many times as long as any other call: QEMU has to start, or to die.
+const SLOW_LIMIT: u32 = 4;
+
+/// Which libvirt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectTo {
+    /// Its QEMU driver, in this process, with all it keeps below `root`.
+    Embedded {
+        /// The folder; made if need be. One process owns it.
+        root: PathBuf,
+    },
+    /// One that runs already: `qemu:///system`, `test:///default`.
+    Uri(String),
+}
+
+/// What guests are to run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VirtChoice {
+    /// KVM where it is offered and the processor can do it, else QEMU's translator.
+    #[default]
+    Auto,
+    /// KVM, or the link does not come up.
+    Kvm,
+    /// QEMU's translator.
+    Qemu,
+}
+
+/// How libvirt is to be used.
+#[derive(Clone, Debug)]
+pub struct LibvirtSettings {
+    /// Which one.
+    pub connect: ConnectTo,
+    /// What guests are to run on.
+    pub virt_type: VirtChoice,
+    /// How long a call may take; starting and stopping a guest four times as long.
+    pub call_timeout: Duration,
+    /// Guests that may start or stop at the same time.
+    pub workers: usize,
+}
+
+impl LibvirtSettings {
+    /// What serves most hosts: four starts at a time use two cores 2.3 times as well as one, and libvirt itself waits
+    /// 30 s for a guest's lock before it gives up.
+    pub fn new(connect: ConnectTo) -> Self {
+        Self {
+            connect,
+            virt_type: VirtChoice::Auto,
+            call_timeout: Duration::from_secs(40),
+            workers: 4,
+        }
+    }
+}
+
+/// Which threads a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Cheap,
+    Slow,
+    Monitor,
+}
+
+/// A call by its kind, libvirt's name for it, and the guest it is about.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    kind: Kind,
+    name: &'static str,
+    guest: Option<InstanceId>,
+}
+
+impl Call {
+    fn of(kind: Kind, name: &'static str, guest: InstanceId) -> Self {
+        let guest = Some(guest);
+        Self { kind, name, guest }
+    }
+}
+
+/// The hypervisor through libvirt.
+pub struct Libvirt {
+    exchange: Arc<Exchange>,
+    cheap: Arc<Pool>,
+    slow: Arc<Pool>,
+    monitor: Arc<Pool>,
+    call_timeout: Duration,
+    root: Option<Root>,
+    _reaper: Option<Reaper>,
+}
+
+impl Libvirt {
+    /// Begins to connect and returns at once; [`Hypervisor::link`] tells when it is up.
+    ///
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When it can never come up: the embedded root is another's, or cannot be made.
+    pub fn open(settings: LibvirtSettings) -> Result<Arc<Self>, OpenError> {
+        let root = match &settings.connect {
+            ConnectTo::Embedded { root } => Some(Root::take(root)?),
+            ConnectTo::Uri(_) => None,
+        };
+        let uri: Arc<str> = match (&root, &settings.connect) {
+            (Some(root), _) => root.uri()?.into(),
+            (None, ConnectTo::Uri(uri)) => uri.as_str().into(),
+            (None, ConnectTo::Embedded { .. }) => unreachable!("an embedded root was taken"),
+        };
+        let slow = Size {
+            workers: settings.workers.max(1),
+            queue: SLOW_QUEUE,
+        };
+        let exchange = Exchange::new();
+        let libvirt = Self {
+            cheap: Pool::start("libvirt-cheap", CHEAP)?,
+            slow: Pool::start("libvirt-slow", slow)?,
+            monitor: Pool::start("libvirt-monitor", MONITOR)?,
+            call_timeout: settings.call_timeout,
+            exchange: exchange.clone(),
+            _reaper: root.as_ref().map(|_| Reaper::start()).transpose()?,
+            root,
+        };
+        let pools = [&libvirt.cheap, &libvirt.slow, &libvirt.monitor].map(Arc::downgrade);
+        link::supervise(exchange, settings, uri, pools.into())?;
+        Ok(Arc::new(libvirt))
+    }
+
+    /// Runs `f` on a thread that may block: `Unavailable` at once while the link is not up, `Busy` at once when the
+    /// queue is full, `Timeout` when its time is over. Look-up and action share one closure, so that handles of libvirt's
+    /// are born and dropped on the same worker.
+    ///
+    /// # Cancel safety
+    /// A call that is dropped before its turn never runs; one that runs goes on.
+    async fn call<T: Send + 'static>(
+        &self,
+        call: Call,
+        f: impl FnOnce(&Connect) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
+        let route = self.exchange.route()?;
+        let (pool, limit) = match call.kind {
+            Kind::Cheap => (&self.cheap, self.call_timeout),
+            Kind::Slow => (&self.slow, self.call_timeout * SLOW_LIMIT),
+            Kind::Monitor => (&self.monitor, self.call_timeout),
+        };
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let job = move |line: &mut line::Line| {
+            if answer_tx.is_closed() {
+                return;
+            }
+            let done = line.connect(&route).and_then(f);
+            if done.as_ref().is_err_and(Fault::is_loss) {
+                line.hang_up();
+            }
+            // Nobody waits any more: what was done is seen by whoever looks next.
+            let _ = answer_tx.send(done);
+        };
+        let deadline = Instant::now() + limit;
+        pool.submit(Box::new(job), deadline)
+            .map_err(|worker::Full| HypervisorError::Busy)?;
+        match tokio::time::timeout(limit, answer_rx).await {
+            Ok(Ok(done)) => done.map_err(|fault| self.judge(fault, call)),
+            // The worker panicked, or the pool ended.
+            Ok(Err(_)) if Instant::now() < deadline => Err(HypervisorError::Failed {
+                call: call.name,
+                message: "the call was lost".to_owned(),
+                code: 0,
+                domain: 0,
+            }),
+            // Its time was over, before its turn or in it.
+            Ok(Err(_)) | Err(_) => Err(HypervisorError::Timeout {
+                call: call.name,
+                limit,
+            }),
+        }
+    }
+
+    fn judge(&self, fault: Fault, call: Call) -> HypervisorError {
+        if fault.is_loss() {
+            self.exchange.suspect();
+        }
+        fault.into_error(call.name, call.guest)
+    }
+}
+
+impl fmt::Debug for Libvirt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Libvirt")
+            .field("link", &*self.exchange.link().borrow())
+            .field("pools", &[&self.cheap, &self.slow, &self.monitor])
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Libvirt {
+    fn drop(&mut self) {
+        self.exchange.stop();
+        for pool in [&self.cheap, &self.slow, &self.monitor] {
+            pool.close();
+        }
+    }
+}
+
+#[async_trait]
+impl Hypervisor for Libvirt {
+    fn link(&self) -> watch::Receiver<Link> {
+        self.exchange.link()
+    }
+
+    async fn capabilities(&self) -> Result<Arc<Capabilities>> {
+        self.exchange.capabilities()
+    }
+
+    async fn define(&self, domain: &Domain) -> Result<()> {
+        let (id, xml, exchange) = (domain.id, domain.to_xml(), self.exchange.clone());
+        let call = Call::of(Kind::Slow, "virDomainDefineXML", id);
+        let define = move |conn: &Connect| guest::define(conn, &exchange.owned, id, &xml);
+        self.call(call, define).await?;
+        self.exchange.signals.keep(id);
+        Ok(())
+    }
+
+    async fn start(&self, id: InstanceId, mode: StartMode) -> Result<()> {
+        let call = Call::of(Kind::Slow, "virDomainCreateWithFlags", id);
+        self.call(call, move |conn| guest::start(conn, id, mode))
+            .await
+    }
+
+    async fn resume(&self, id: InstanceId) -> Result<()> {
+        let call = Call::of(Kind::Slow, "virDomainResume", id);
+        self.call(call, move |conn| guest::resume(conn, id)).await
+    }
+
+    async fn destroy(&self, id: InstanceId) -> Result<()> {
+        let call = Call::of(Kind::Slow, "virDomainDestroy", id);
+        self.call(call, move |conn| guest::destroy(conn, id)).await
+    }
+
+    async fn undefine(&self, id: InstanceId) -> Result<()> {
+        let exchange = self.exchange.clone();
+        let call = Call::of(Kind::Slow, "virDomainUndefineFlags", id);
+        self.call(call, move |conn| guest::undefine(conn, &exchange.owned, id))
+            .await
+    }
+
+    async fn info(&self, id: InstanceId) -> Result<GuestInfo> {
+        let exchange = self.exchange.clone();
+        let call = Call::of(Kind::Cheap, "virDomainGetInfo", id);
+        self.call(call, move |conn| guest::info(conn, &exchange.owned, id))
+            .await
+    }
+
+    async fn list(&self) -> Result<Vec<(InstanceId, GuestInfo)>> {
+        let exchange = self.exchange.clone();
+        let call = Call {
+            kind: Kind::Cheap,
+            name: "virConnectListAllDomains",
+            guest: None,
+        };
+        self.call(call, move |conn| guest::list(conn, &exchange.owned))
+            .await
+    }
+
+    async fn live(&self, id: InstanceId) -> Result<LiveGuest> {
+        let exchange = self.exchange.clone();
+        let call = Call::of(Kind::Cheap, "virDomainGetXMLDesc", id);
+        self.call(call, move |conn| guest::live(conn, &exchange.owned, id))
+            .await
+    }
+
+    async fn ping_agent(&self, id: InstanceId) -> Result<()> {
+        let call = Call::of(Kind::Monitor, "virDomainGetTime", id);
+        self.call(call, move |conn| guest::ping_agent(conn, id))
+            .await
+    }
+
+    fn signals(&self, id: InstanceId) -> watch::Receiver<Signal> {
+        self.exchange.signals.watch(id)
+    }
+
+    fn forget(&self, id: InstanceId) {
+        self.exchange.signals.forget(id);
+    }
+
+    async fn settle(&self) -> Result<()> {
+        settle::run(self).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

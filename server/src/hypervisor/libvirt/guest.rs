@@ -1,0 +1,376 @@
+//! What is done to a guest, on a worker: look-up, ownership and action in one go, so that a handle of libvirt's is born
+//! and dropped on one thread.
+
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+use virt::{
+    connect::Connect,
+    domain::{Domain as Handle, DomainInfo, DomainState},
+    error::ErrorNumber,
+    sys,
+};
+
+use super::{fault::Fault, xml::Element};
+use crate::{
+    domain::{Domain, METADATA_URI},
+    hypervisor::{GuestInfo, HypervisorError, LiveGuest, StartMode},
+    model::{InstanceId, PowerState},
+};
+
+/// Guests found to be ours, so that a cheap read need not ask for their mark each time.
+///
+/// Only reads believe it; whatever changes a guest looks at the mark itself.
+#[derive(Debug, Default)]
+pub(super) struct Owned(Mutex<HashSet<InstanceId>>);
+
+impl Owned {
+    /// Forgets one, when it was undefined.
+    pub(super) fn forget(&self, id: InstanceId) {
+        self.0.lock().remove(&id);
+    }
+
+    /// Forgets all, when events may have been missed.
+    pub(super) fn clear(&self) {
+        self.0.lock().clear();
+    }
+
+    fn knows(&self, id: InstanceId) -> bool {
+        self.0.lock().contains(&id)
+    }
+
+    fn note(&self, id: InstanceId) {
+        self.0.lock().insert(id);
+    }
+}
+
+/// Whether the domain is ours: it carries our mark, and the name that goes with its id. Tools that clone a domain copy
+/// the mark.
+fn is_ours(domain: &Handle) -> Result<bool, Fault> {
+    let id = InstanceId::from(domain.uuid()?);
+    if domain.name()? != Domain::name_of(id) {
+        return Ok(false);
+    }
+    let kind = i32::try_from(sys::VIR_DOMAIN_METADATA_ELEMENT).unwrap_or_default();
+    match domain
+        .metadata(kind, Some(METADATA_URI), 0)
+        .map_err(Fault::from)
+    {
+        Ok(_) => Ok(true),
+        Err(fault) if fault.is(ErrorNumber::NoDomainMetadata) => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// The domain with that id, ours or not.
+fn look_up(conn: &Connect, id: InstanceId) -> Result<Option<Handle>, Fault> {
+    match conn.lookup_domain_by_uuid(id.uuid()).map_err(Fault::from) {
+        Ok(domain) => Ok(Some(domain)),
+        Err(fault) if fault.is(ErrorNumber::NoDomain) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Our guest, its mark seen just now.
+fn ours(conn: &Connect, id: InstanceId) -> Result<Option<Handle>, Fault> {
+    let Some(domain) = look_up(conn, id)? else {
+        return Ok(None);
+    };
+    match is_ours(&domain) {
+        Ok(ours) => Ok(ours.then_some(domain)),
+        Err(fault) if fault.is(ErrorNumber::NoDomain) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Our guest, for reading.
+fn readable(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<Handle, Fault> {
+    let found = if owned.knows(id) {
+        look_up(conn, id)?
+    } else {
+        ours(conn, id)?.inspect(|_| owned.note(id))
+    };
+    found.ok_or_else(|| {
+        owned.forget(id);
+        HypervisorError::NotFound(id).into()
+    })
+}
+
+fn must(found: Option<Handle>, id: InstanceId) -> Result<Handle, Fault> {
+    found.ok_or_else(|| HypervisorError::NotFound(id).into())
+}
+
+fn wrong_state(guest: InstanceId, message: &str) -> Fault {
+    HypervisorError::State {
+        guest,
+        message: message.to_owned(),
+    }
+    .into()
+}
+
+/// Power state in the contract's words. `saved`: a managed save image waits for the next start.
+fn power(state: DomainState, saved: bool) -> PowerState {
+    match state {
+        DomainState::NoState => PowerState::NoState,
+        // On its way down it still runs, until it is off.
+        DomainState::Running | DomainState::Blocked | DomainState::Shutdown => PowerState::Running,
+        DomainState::Paused => PowerState::Paused,
+        DomainState::Shutoff if saved => PowerState::Suspended,
+        DomainState::Shutoff => PowerState::Shutdown,
+        DomainState::Crashed => PowerState::Crashed,
+        DomainState::PMSuspended => PowerState::Suspended,
+    }
+}
+
+fn guest_info(domain: &Handle, info: &DomainInfo) -> GuestInfo {
+    // A state newer than this program's list is none that it has a word for.
+    let state = info.state.unwrap_or(DomainState::NoState);
+    // Drivers that cannot save have nothing saved.
+    let saved = state == DomainState::Shutoff && domain.has_managed_save(0).unwrap_or(false);
+    GuestInfo {
+        state: power(state, saved),
+        max_mem_kib: info.max_mem,
+        mem_kib: info.memory,
+        num_cpu: info.nr_virt_cpu,
+        cpu_time_ns: info.cpu_time,
+    }
+}
+
+/// `virDomainDefineXML`
+pub(super) fn define(
+    conn: &Connect,
+    owned: &Owned,
+    id: InstanceId,
+    xml: &str,
+) -> Result<(), Fault> {
+    if let Some(present) = look_up(conn, id)?
+        && !is_ours(&present)?
+    {
+        return Err(HypervisorError::Foreign(id).into());
+    }
+    match conn.define_domain_xml(xml).map_err(Fault::from) {
+        Ok(_) => {
+            owned.note(id);
+            Ok(())
+        }
+        // libvirt has no number of its own for this.
+        Err(_) if is_name_taken(conn, id) => Err(HypervisorError::Foreign(id).into()),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn is_name_taken(conn: &Connect, id: InstanceId) -> bool {
+    let other = conn.lookup_domain_by_name(&Domain::name_of(id));
+    other.is_ok_and(|other| other.uuid().is_ok_and(|uuid| uuid != id.uuid()))
+}
+
+/// `virDomainCreateWithFlags`
+pub(super) fn start(conn: &Connect, id: InstanceId, mode: StartMode) -> Result<(), Fault> {
+    let domain = must(ours(conn, id)?, id)?;
+    if domain.is_active()? {
+        return Ok(());
+    }
+    let flags = match mode {
+        StartMode::Running => sys::VIR_DOMAIN_NONE,
+        StartMode::Paused => sys::VIR_DOMAIN_START_PAUSED,
+    };
+    match domain.create_with_flags(flags).map_err(Fault::from) {
+        // Another's start was faster.
+        Err(fault) if fault.is(ErrorNumber::OperationInvalid) && domain.is_active()? => Ok(()),
+        // The test driver cannot start a guest paused, nor does its guest run a step before it is.
+        Err(fault) if fault.is(ErrorNumber::InvalidArg) && mode == StartMode::Paused => {
+            domain.create()?;
+            Ok(domain.suspend()?)
+        }
+        done => done,
+    }
+}
+
+/// `virDomainResume`
+pub(super) fn resume(conn: &Connect, id: InstanceId) -> Result<(), Fault> {
+    let domain = must(ours(conn, id)?, id)?;
+    match domain.info()?.state.unwrap_or(DomainState::NoState) {
+        DomainState::Running | DomainState::Blocked => Ok(()),
+        DomainState::Paused => Ok(domain.resume()?),
+        other => Err(wrong_state(
+            id,
+            &format!("domain is not paused but {other:?}"),
+        )),
+    }
+}
+
+/// `virDomainDestroy`
+pub(super) fn destroy(conn: &Connect, id: InstanceId) -> Result<(), Fault> {
+    let Some(domain) = ours(conn, id)? else {
+        return Ok(());
+    };
+    if !domain.is_active()? {
+        return Ok(());
+    }
+    match domain.destroy().map_err(Fault::from) {
+        Err(fault) if fault.is(ErrorNumber::NoDomain) => Ok(()),
+        // It went off by itself meanwhile.
+        Err(fault) if fault.is(ErrorNumber::OperationInvalid) && !domain.is_active()? => Ok(()),
+        done => done,
+    }
+}
+
+/// `virDomainUndefineFlags`, with all that libvirt keeps of a guest beside its definition.
+pub(super) fn undefine(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<(), Fault> {
+    let Some(domain) = ours(conn, id)? else {
+        return Ok(());
+    };
+    // libvirt would let a running guest live on without a definition: nobody could be sure of it any more.
+    if domain.is_active()? {
+        return Err(wrong_state(id, "domain is running"));
+    }
+    let all = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+    let done = match domain.undefine_flags(all).map_err(Fault::from) {
+        // The test driver has none of these things, nor the flags.
+        Err(fault) if fault.is(ErrorNumber::InvalidArg) => domain.undefine().map_err(Fault::from),
+        done => done,
+    };
+    match done {
+        Err(fault) if !fault.is(ErrorNumber::NoDomain) => Err(fault),
+        _ => {
+            owned.forget(id);
+            Ok(())
+        }
+    }
+}
+
+/// `virDomainGetInfo`
+pub(super) fn info(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<GuestInfo, Fault> {
+    let domain = readable(conn, owned, id)?;
+    let info = domain.info()?;
+    Ok(guest_info(&domain, &info))
+}
+
+/// `virConnectListAllDomains`; guests that go while we look are not listed.
+pub(super) fn list(conn: &Connect, owned: &Owned) -> Result<Vec<(InstanceId, GuestInfo)>, Fault> {
+    let mut listed = Vec::new();
+    for domain in conn.list_all_domains(0)? {
+        let id = InstanceId::from(domain.uuid()?);
+        match listed_info(&domain, owned, id) {
+            Ok(Some(info)) => listed.push((id, info)),
+            Ok(None) => {}
+            Err(fault) if fault.is(ErrorNumber::NoDomain) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(listed)
+}
+
+fn listed_info(domain: &Handle, owned: &Owned, id: InstanceId) -> Result<Option<GuestInfo>, Fault> {
+    if !owned.knows(id) {
+        if !is_ours(domain)? {
+            return Ok(None);
+        }
+        owned.note(id);
+    }
+    let info = domain.info()?;
+    Ok(Some(guest_info(domain, &info)))
+}
+
+/// `virDomainGetXMLDesc`
+pub(super) fn live(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<LiveGuest, Fault> {
+    let domain = readable(conn, owned, id)?;
+    if !domain.is_active()? {
+        return Err(wrong_state(id, "domain is not running"));
+    }
+    let live = crate::domain::read(&domain.xml_desc(0)?).map_err(|e| unreadable(&e))?;
+    let taps = live
+        .interfaces
+        .into_iter()
+        .filter_map(|nic| Some((nic.mac.to_string(), nic.target?)));
+    Ok(LiveGuest {
+        interfaces: taps.collect(),
+        vnc_port: live.vnc_port,
+    })
+}
+
+/// The power state, and whether the agent's channel is open at the guest's end.
+pub(super) fn observe(
+    conn: &Connect,
+    owned: &Owned,
+    id: InstanceId,
+) -> Result<(PowerState, bool), Fault> {
+    let domain = readable(conn, owned, id)?;
+    let info = domain.info()?;
+    let state = guest_info(&domain, &info).state;
+    let on = matches!(state, PowerState::Running | PowerState::Paused);
+    let definition = Element::parse(&domain.xml_desc(0)?).map_err(|e| unreadable(&e))?;
+    Ok((state, on && has_agent(&definition)))
+}
+
+/// A sign of life of the guest agent, by `virDomainGetTime`: the plain agent command would mark the guest as tampered with.
+pub(super) fn ping_agent(conn: &Connect, id: InstanceId) -> Result<(), Fault> {
+    let domain = must(ours(conn, id)?, id)?;
+    match domain.time(0).map_err(Fault::from) {
+        // It answered, if only that it will not tell.
+        Err(fault) if fault.is(ErrorNumber::AgentCommandFailed) => Ok(()),
+        // No channel at all.
+        Err(fault) if fault.is(ErrorNumber::ArgumentUnsupported) => {
+            Err(HypervisorError::Agent(id).into())
+        }
+        done => done.map(drop),
+    }
+}
+
+fn unreadable(e: &(dyn std::error::Error + 'static)) -> Fault {
+    HypervisorError::Failed {
+        call: "virDomainGetXMLDesc",
+        message: crate::error::chain(e),
+        code: 0,
+        domain: 0,
+    }
+    .into()
+}
+
+fn has_agent(domain: &Element) -> bool {
+    let mut channels = domain.all(&["devices", "channel", "target"]);
+    channels.any(|target| {
+        target.attribute("name") == Some("org.qemu.guest_agent.0")
+            && target.attribute("state") == Some("connected")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn power_states_are_the_contracts() {
+        let table = [
+            (DomainState::NoState, false, PowerState::NoState),
+            (DomainState::Running, false, PowerState::Running),
+            (DomainState::Blocked, false, PowerState::Running),
+            (DomainState::Paused, false, PowerState::Paused),
+            (DomainState::Shutdown, false, PowerState::Running),
+            (DomainState::Shutoff, false, PowerState::Shutdown),
+            (DomainState::Shutoff, true, PowerState::Suspended),
+            (DomainState::Crashed, false, PowerState::Crashed),
+            (DomainState::PMSuspended, false, PowerState::Suspended),
+        ];
+        for (state, saved, expected) in table {
+            assert_eq!(power(state, saved), expected, "{state:?} {saved}");
+        }
+    }
+
+    #[test]
+    fn the_agent_is_there_when_the_guest_holds_its_end_of_the_channel() {
+        let domain = |state: &str| {
+            let target = format!("<target type='virtio' name='org.qemu.guest_agent.0' {state}/>");
+            Element::parse(&format!(
+                "<domain><devices><channel>{target}</channel></devices></domain>"
+            ))
+            .unwrap()
+        };
+        assert!(has_agent(&domain("state='connected'")));
+        assert!(!has_agent(&domain("state='disconnected'")));
+        assert!(!has_agent(&domain("")));
+    }
+}

@@ -1,0 +1,79 @@
+//! A worker's own connection to the hypervisor, opened when it is first needed and again after each loss.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use tracing::warn;
+use virt::connect::Connect;
+
+use super::fault::Fault;
+
+/// A connection whose end does not panic.
+#[derive(Debug)]
+pub(super) struct Conn(Option<Connect>);
+
+impl Conn {
+    /// Opens one. Blocks.
+    pub(super) fn open(uri: &str) -> Result<Self, virt::error::Error> {
+        Connect::open(Some(uri)).map(|conn| Self(Some(conn)))
+    }
+
+    /// The connection itself.
+    pub(super) fn get(&self) -> &Connect {
+        self.0.as_ref().expect("only drop takes it")
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        let conn = self.0.take();
+        // `virt` panics when libvirt refuses to close, as it may after the other end went away.
+        if catch_unwind(AssertUnwindSafe(|| drop(conn))).is_err() {
+            warn!("libvirt did not let a connection go");
+        }
+    }
+}
+
+/// Where the workers' connections lead, as long as the link is up.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    /// Grows each time the link comes up: connections of an earlier time are dead.
+    pub(super) epoch: u64,
+    /// What to open.
+    pub(super) uri: Arc<str>,
+    /// The connection that all share, for drivers whose every connection is a world of its own.
+    pub(super) shared: Option<Arc<Conn>>,
+}
+
+/// A worker's connection.
+#[derive(Debug, Default)]
+pub(super) struct Line(Option<(u64, Arc<Conn>)>);
+
+impl Line {
+    /// The connection, opened if need be. Blocks.
+    pub(super) fn connect(&mut self, route: &Route) -> Result<&Connect, Fault> {
+        let stale = self
+            .0
+            .as_ref()
+            .is_none_or(|(epoch, _)| *epoch != route.epoch);
+        if stale {
+            self.0 = None;
+            let conn = match &route.shared {
+                Some(conn) => conn.clone(),
+                None => Arc::new(Conn::open(&route.uri).map_err(|e| Fault::unreachable(&e))?),
+            };
+            self.0 = Some((route.epoch, conn));
+        }
+        match &self.0 {
+            Some((_, conn)) => Ok(conn.get()),
+            None => unreachable!("just put there"),
+        }
+    }
+
+    /// Forgets a connection that failed as such.
+    pub(super) fn hang_up(&mut self) {
+        self.0 = None;
+    }
+}

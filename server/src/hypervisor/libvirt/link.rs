@@ -1,0 +1,429 @@
+//! Keeps the link to libvirt: connects, listens, notices the loss, connects again.
+//!
+//! ```text
+//!   Connecting ──▶ Up ──▶ Down ──┐     lost: close callback, keepalive, or a worker's call that failed as such
+//!                  ▲             │     and the probe that follows it
+//!                  └── back-off ─┘
+//! ```
+//!
+//! One thread. Events are registered before states are read, so that no change falls between; the workers' route is
+//! opened last, so that whoever sees `Up` finds everything there.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+use virt::sys;
+
+use super::{
+    LibvirtSettings, capability,
+    events::{self, Listener, Registration},
+    fault::Fault,
+    guest::{self, Owned},
+    line::{Conn, Route},
+    worker::Pool,
+};
+use crate::{
+    hypervisor::{Capabilities, HypervisorError, Link, signals::Signals},
+    model::{InstanceId, PowerState},
+};
+
+/// First wait after a loss: a restarted libvirtd is back within a second.
+const BACK_OFF: Duration = Duration::from_millis(200);
+/// Longest wait: a host that was without libvirt for hours is served within this once it is back.
+const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+/// How often workers are looked after.
+const TICK: Duration = Duration::from_secs(1);
+/// A peer that answers nothing for 5 s, three times, is gone.
+const KEEPALIVE: (i32, u32) = (5, 3);
+
+/// What the supervisor thread is told from outside.
+#[derive(Debug, Default)]
+struct News {
+    /// The connection ended; why.
+    lost: Option<String>,
+    /// A call failed as if the connection had ended.
+    suspect: bool,
+    /// The thread is to end.
+    stop: bool,
+}
+
+/// What supervisor, event thread and callers share.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    link: watch::Sender<Link>,
+    route: Mutex<Option<Route>>,
+    capabilities: Mutex<Option<Arc<Capabilities>>>,
+    news: Mutex<News>,
+    rung: Condvar,
+    pub(super) signals: Signals,
+    pub(super) owned: Owned,
+}
+
+impl Exchange {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            link: watch::Sender::new(Link::Connecting),
+            route: Mutex::default(),
+            capabilities: Mutex::default(),
+            news: Mutex::default(),
+            rung: Condvar::new(),
+            signals: Signals::default(),
+            owned: Owned::default(),
+        })
+    }
+
+    pub(super) fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// Where calls go, or why they cannot.
+    pub(super) fn route(&self) -> Result<Route, HypervisorError> {
+        self.route.lock().clone().ok_or_else(|| self.unavailable())
+    }
+
+    pub(super) fn capabilities(&self) -> Result<Arc<Capabilities>, HypervisorError> {
+        if *self.link.borrow() != Link::Up {
+            return Err(self.unavailable());
+        }
+        self.capabilities
+            .lock()
+            .clone()
+            .ok_or_else(|| self.unavailable())
+    }
+
+    /// A call failed as if the connection had ended.
+    pub(super) fn suspect(&self) {
+        self.news.lock().suspect = true;
+        self.rung.notify_all();
+    }
+
+    /// Lets the supervisor end.
+    pub(super) fn stop(&self) {
+        self.news.lock().stop = true;
+        self.rung.notify_all();
+    }
+
+    fn unavailable(&self) -> HypervisorError {
+        let reason = match &*self.link.borrow() {
+            Link::Down { reason } => reason.clone(),
+            Link::Connecting | Link::Up => "connecting".to_owned(),
+        };
+        HypervisorError::Unavailable { reason }
+    }
+
+    fn lose(&self, reason: &str) {
+        self.news
+            .lock()
+            .lost
+            .get_or_insert_with(|| reason.to_owned());
+        self.rung.notify_all();
+    }
+
+    /// What is said of an earlier connection is not said of the next.
+    fn forget_losses(&self) {
+        let mut news = self.news.lock();
+        news.lost = None;
+        news.suspect = false;
+    }
+
+    fn publish_down(&self, reason: String) {
+        *self.route.lock() = None;
+        self.link.send_if_modified(|link| {
+            let down = Link::Down { reason };
+            let news = *link != down;
+            *link = down;
+            news
+        });
+    }
+}
+
+impl Listener for Exchange {
+    fn lifecycle(&self, guest: Uuid, event: u32, detail: u32) {
+        let id = InstanceId::from(guest);
+        if event == sys::VIR_DOMAIN_EVENT_UNDEFINED {
+            self.owned.forget(id);
+        }
+        if let Some((state, reason)) = meaning(event, detail) {
+            debug!(instance = %id, ?state, reason, "guest changed");
+            self.signals.state(id, state, reason);
+        }
+    }
+
+    fn reboot(&self, guest: Uuid) {
+        self.signals
+            .state(InstanceId::from(guest), PowerState::Running, "rebooted");
+    }
+
+    fn agent(&self, guest: Uuid, open: bool) {
+        self.signals.agent(InstanceId::from(guest), open);
+    }
+
+    fn closed(&self, reason: u32) {
+        self.lose(match reason {
+            sys::VIR_CONNECT_CLOSE_REASON_EOF => "libvirt closed the connection",
+            sys::VIR_CONNECT_CLOSE_REASON_KEEPALIVE => "libvirt does not answer",
+            _ => "the connection to libvirt broke",
+        });
+    }
+}
+
+/// What a lifecycle event says of the guest's power, and why; none when nothing.
+fn meaning(event: u32, detail: u32) -> Option<(PowerState, &'static str)> {
+    Some(match (event, detail) {
+        (sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_STARTED_BOOTED) => {
+            (PowerState::Running, "booted")
+        }
+        (sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_STARTED_MIGRATED) => {
+            (PowerState::Running, "migrated")
+        }
+        (sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_STARTED_RESTORED) => {
+            (PowerState::Running, "restored")
+        }
+        (sys::VIR_DOMAIN_EVENT_STARTED, _) => (PowerState::Running, "started"),
+        (sys::VIR_DOMAIN_EVENT_RESUMED, _) => (PowerState::Running, "unpaused"),
+        // A Running guest on its way down: see the contract's table.
+        (sys::VIR_DOMAIN_EVENT_SHUTDOWN, _) => (PowerState::Running, "shutting down"),
+        (sys::VIR_DOMAIN_EVENT_SUSPENDED, sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR) => {
+            (PowerState::Paused, "I/O error")
+        }
+        (sys::VIR_DOMAIN_EVENT_SUSPENDED, sys::VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG) => {
+            (PowerState::Paused, "watchdog")
+        }
+        (sys::VIR_DOMAIN_EVENT_SUSPENDED, _) => (PowerState::Paused, "paused"),
+        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_SAVED) => {
+            (PowerState::Suspended, "saved")
+        }
+        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN) => {
+            (PowerState::Shutdown, "shutdown")
+        }
+        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED) => {
+            (PowerState::Shutdown, "destroyed")
+        }
+        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED) => {
+            (PowerState::Shutdown, "crashed")
+        }
+        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_MIGRATED) => {
+            (PowerState::Shutdown, "migrated")
+        }
+        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_FAILED) => {
+            (PowerState::Shutdown, "failed")
+        }
+        (sys::VIR_DOMAIN_EVENT_STOPPED, _) => (PowerState::Shutdown, "stopped"),
+        (sys::VIR_DOMAIN_EVENT_PMSUSPENDED, _) => (PowerState::Suspended, "suspended"),
+        (sys::VIR_DOMAIN_EVENT_CRASHED, _) => (PowerState::Crashed, "panicked"),
+        _ => return None,
+    })
+}
+
+/// Starts the supervisor thread. It ends after [`Exchange::stop`].
+pub(super) fn supervise(
+    exchange: Arc<Exchange>,
+    settings: LibvirtSettings,
+    uri: Arc<str>,
+    pools: Vec<Weak<Pool>>,
+) -> std::io::Result<()> {
+    let supervisor = Supervisor {
+        exchange,
+        settings,
+        uri,
+        pools,
+        epoch: 0,
+    };
+    let builder = thread::Builder::new().name("libvirt-link".to_owned());
+    builder.spawn(move || supervisor.run()).map(drop)
+}
+
+struct Supervisor {
+    exchange: Arc<Exchange>,
+    settings: LibvirtSettings,
+    uri: Arc<str>,
+    pools: Vec<Weak<Pool>>,
+    epoch: u64,
+}
+
+impl Supervisor {
+    fn run(mut self) {
+        let mut wait = BACK_OFF;
+        loop {
+            match self.establish() {
+                Ok(established) => {
+                    wait = BACK_OFF;
+                    info!(uri = %self.uri, "hypervisor is up");
+                    let Some(reason) = self.watch(&established.conn) else {
+                        return;
+                    };
+                    warn!(reason, "hypervisor is lost");
+                    self.exchange.publish_down(reason);
+                }
+                Err(fault) => {
+                    let reason = reason(fault);
+                    debug!(reason, "hypervisor cannot be reached");
+                    self.exchange.publish_down(reason);
+                }
+            }
+            if !self.pause(jittered(wait)) {
+                return;
+            }
+            wait = (wait * 2).min(BACK_OFF_MAX);
+        }
+    }
+
+    fn establish(&mut self) -> Result<Established, Fault> {
+        events::start_loop().map_err(|reason| HypervisorError::Unavailable { reason })?;
+        self.exchange.forget_losses();
+        let conn = Arc::new(Conn::open(&self.uri).map_err(|e| Fault::unreachable(&e))?);
+        // Drivers in this process have no wire to keep alive.
+        if let Err(e) = conn.get().set_keep_alive(KEEPALIVE.0, KEEPALIVE.1) {
+            debug!(error = e.message(), "no keepalive");
+        }
+        let listener: Arc<dyn Listener> = self.exchange.clone();
+        let registration = Registration::new(conn.clone(), &listener)?;
+        let capabilities = capability::read(conn.get(), self.settings.virt_type)?;
+        self.exchange.owned.clear();
+        self.observe(&conn)?;
+        // Each connection to the test driver with a file is a world of its own.
+        let shared = (capabilities.driver == "TEST").then(|| conn.clone());
+        self.epoch += 1;
+        *self.exchange.capabilities.lock() = Some(Arc::new(capabilities));
+        *self.exchange.route.lock() = Some(Route {
+            epoch: self.epoch,
+            uri: self.uri.clone(),
+            shared,
+        });
+        self.exchange.link.send_replace(Link::Up);
+        Ok(Established {
+            _registration: registration,
+            conn,
+        })
+    }
+
+    /// Tells the present state of every guest of ours, and of those that went while nobody looked.
+    fn observe(&self, conn: &Conn) -> Result<(), Fault> {
+        let Exchange { owned, signals, .. } = &*self.exchange;
+        let listed = guest::list(conn.get(), owned)?;
+        let present: HashSet<InstanceId> = listed.into_iter().map(|(id, _)| id).collect();
+        for id in signals
+            .known()
+            .into_iter()
+            .filter(|id| !present.contains(id))
+        {
+            signals.vanish(id);
+        }
+        for id in present {
+            let mut settled = false;
+            // An event that comes between the reading and the telling is newer than what was read.
+            while !settled {
+                let before = signals.watch(id).borrow().generation;
+                settled = match guest::observe(conn.get(), owned, id) {
+                    Ok((state, agent)) => signals.observe(id, before, state, agent),
+                    Err(fault) if fault.is_loss() => return Err(fault),
+                    // It went just now; its events tell.
+                    Err(_) => true,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the connection is lost; none when the thread is to end.
+    fn watch(&self, conn: &Conn) -> Option<String> {
+        loop {
+            let suspect = {
+                let mut news = self.exchange.news.lock();
+                if !news.stop && news.lost.is_none() && !news.suspect {
+                    self.exchange.rung.wait_for(&mut news, TICK);
+                }
+                if news.stop {
+                    return None;
+                }
+                if let Some(reason) = news.lost.take() {
+                    return Some(reason);
+                }
+                std::mem::take(&mut news.suspect)
+            };
+            for pool in self.pools.iter().filter_map(Weak::upgrade) {
+                pool.tend();
+            }
+            if suspect && let Some(reason) = probe(conn) {
+                return Some(reason);
+            }
+        }
+    }
+
+    /// Whether to go on after the pause.
+    fn pause(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut news = self.exchange.news.lock();
+        while !news.stop && !self.exchange.rung.wait_until(&mut news, until).timed_out() {}
+        !news.stop
+    }
+}
+
+struct Established {
+    _registration: Registration,
+    conn: Arc<Conn>,
+}
+
+/// Why the connection is dead, if it is.
+fn probe(conn: &Conn) -> Option<String> {
+    match conn.get().is_alive() {
+        Ok(true) => {}
+        Ok(false) => return Some("the connection to libvirt broke".to_owned()),
+        Err(e) => return Some(e.message().to_owned()),
+    }
+    let asked = conn.get().lib_version().map_err(Fault::from);
+    asked.err().filter(Fault::is_loss).map(reason)
+}
+
+fn reason(fault: Fault) -> String {
+    match fault.into_error("virConnectOpen", None) {
+        HypervisorError::Unavailable { reason } => reason,
+        e => e.to_string(),
+    }
+}
+
+/// Between half and all of it, so that many hosts do not come back in step.
+fn jittered(wait: Duration) -> Duration {
+    let random = InstanceId::random().uuid().as_u128() % 1000;
+    let share = u32::try_from(random).unwrap_or_default();
+    wait / 2 + wait / 2 * share / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_on_its_way_down_still_runs() {
+        let meant = meaning(sys::VIR_DOMAIN_EVENT_SHUTDOWN, 0);
+        assert_eq!(meant, Some((PowerState::Running, "shutting down")));
+    }
+
+    #[test]
+    fn definitions_and_unknown_events_say_nothing_of_power() {
+        for event in [
+            sys::VIR_DOMAIN_EVENT_DEFINED,
+            sys::VIR_DOMAIN_EVENT_UNDEFINED,
+            99,
+            u32::MAX,
+        ] {
+            assert_eq!(meaning(event, 0), None, "{event}");
+        }
+    }
+
+    #[test]
+    fn back_off_keeps_within_its_bounds() {
+        for _ in 0..100 {
+            let wait = jittered(BACK_OFF_MAX);
+            assert!(wait >= BACK_OFF_MAX / 2 && wait <= BACK_OFF_MAX, "{wait:?}");
+        }
+    }
+}

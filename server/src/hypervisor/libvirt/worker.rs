@@ -1,0 +1,193 @@
+//! Threads that may block in libvirt, and the bounded queue before them.
+//!
+//! Every worker has its own line to the hypervisor: a call that hangs takes neither a connection's few request slots nor
+//! another guest's turn with it. A worker whose call outlives its limit is given up and replaced, so that the pool never
+//! starves; it leaves by itself when the call comes back. Only so many may be given up at a time: a hypervisor that
+//! hangs as a whole must not be fed with threads.
+//!
+//! ```text
+//!   submit ──▶ queue ──▶ worker ──▶ libvirt
+//!     │ full: Busy         │ over its limit: given up, a fresh one takes its place
+//! ```
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+    time::Instant,
+};
+
+use parking_lot::{Condvar, Mutex};
+use tracing::{error, warn};
+
+use super::line::Line;
+
+/// Below libvirtd's own 20 workers, so that it still answers others when all of these hang.
+const MAX_GIVEN_UP: usize = 8;
+
+/// What a worker does; it says through its own channel how it went.
+pub(super) type Job = Box<dyn FnOnce(&mut Line) + Send>;
+
+/// The size of a pool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    /// Threads at work.
+    pub(super) workers: usize,
+    /// Jobs that may wait.
+    pub(super) queue: usize,
+}
+
+/// The queue is full, or the pool ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+struct Waiting {
+    job: Job,
+    limit: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Waiting>,
+    /// Limits of the jobs at work, by worker.
+    running: HashMap<u64, Instant>,
+    given_up: HashSet<u64>,
+    hired: u64,
+    closed: bool,
+}
+
+/// Some threads behind one queue.
+pub(super) struct Pool {
+    name: &'static str,
+    queue: usize,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+impl Pool {
+    /// Starts the threads.
+    pub(super) fn start(name: &'static str, size: Size) -> io::Result<Arc<Self>> {
+        let pool = Arc::new(Self {
+            name,
+            queue: size.queue,
+            state: Mutex::default(),
+            work: Condvar::new(),
+        });
+        for _ in 0..size.workers {
+            pool.hire(&mut pool.state.lock())?;
+        }
+        Ok(pool)
+    }
+
+    /// Puts a job in the queue. It is dropped unrun when `limit` passes first.
+    pub(super) fn submit(self: &Arc<Self>, job: Job, limit: Instant) -> Result<(), Full> {
+        let mut state = self.state.lock();
+        self.give_up_late(&mut state, Instant::now());
+        if state.closed || state.queue.len() >= self.queue {
+            return Err(Full);
+        }
+        state.queue.push_back(Waiting { job, limit });
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Replaces workers whose call is over its limit. To be called now and then.
+    pub(super) fn tend(self: &Arc<Self>) {
+        self.give_up_late(&mut self.state.lock(), Instant::now());
+    }
+
+    /// Lets the workers go, each after its present job; what waits is dropped.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let dropped = std::mem::take(&mut state.queue);
+        drop(state);
+        drop(dropped);
+        self.work.notify_all();
+    }
+
+    fn hire(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        let (pool, me) = (self.clone(), state.hired);
+        thread::Builder::new()
+            .name(format!("{}-{me}", self.name))
+            .spawn(move || pool.work(me))?;
+        state.hired += 1;
+        Ok(())
+    }
+
+    fn give_up_late(self: &Arc<Self>, state: &mut State, now: Instant) {
+        let late = |(me, limit): (&u64, &Instant)| (*limit < now).then_some(*me);
+        let late: Vec<u64> = state.running.iter().filter_map(late).collect();
+        for me in late {
+            if state.given_up.contains(&me) || state.given_up.len() >= MAX_GIVEN_UP {
+                continue;
+            }
+            match self.hire(state) {
+                Ok(()) => state.given_up.insert(me),
+                Err(e) => return error!(error = %e, pool = self.name, "cannot replace a worker"),
+            };
+            warn!(
+                pool = self.name,
+                given_up = state.given_up.len(),
+                "a call hangs; its worker is replaced"
+            );
+        }
+    }
+
+    fn work(&self, me: u64) {
+        let mut line = Line::default();
+        while let Some(job) = self.next(me) {
+            // `virt` panics when libvirt refuses to count a reference; that must cost one call, not the worker.
+            let ran = catch_unwind(AssertUnwindSafe(|| job(&mut line)));
+            if ran.is_err() {
+                error!(pool = self.name, "a hypervisor call panicked");
+            }
+            if !self.finish(me) {
+                break;
+            }
+        }
+    }
+
+    fn next(&self, me: u64) -> Option<Job> {
+        let mut state = self.state.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            match state.queue.pop_front() {
+                // Its caller has had the answer that it came too late; running it would only add to the load.
+                Some(late) if late.limit < Instant::now() => drop(late),
+                Some(Waiting { job, limit }) => {
+                    state.running.insert(me, limit);
+                    return Some(job);
+                }
+                None => self.work.wait(&mut state),
+            }
+        }
+    }
+
+    /// Whether the worker still has its place.
+    fn finish(&self, me: u64) -> bool {
+        let mut state = self.state.lock();
+        state.running.remove(&me);
+        !state.given_up.remove(&me)
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Pool")
+            .field("name", &self.name)
+            .field("waiting", &state.queue.len())
+            .field("running", &state.running.len())
+            .field("given_up", &state.given_up.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
