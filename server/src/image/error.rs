@@ -6,7 +6,7 @@ use std::{io, path::Path, sync::Arc};
 
 use super::inspect::Unacceptable;
 use crate::{
-    error::{Classify, Kind},
+    error::{Classify, Details, Kind, Violation},
     model::Bytes,
     sys::{command::CommandError, file},
 };
@@ -64,6 +64,8 @@ pub enum ImageError {
     },
     #[error("{what} cannot be made: {why}")]
     Tool { what: String, why: &'static str },
+    #[error("{what} is not possible: {why}")]
+    Impossible { what: String, why: &'static str },
     #[error("the fetch of image {image} was given up")]
     Abandoned { image: String },
 }
@@ -131,7 +133,8 @@ impl Classify for ImageError {
             | Self::Convert { .. }
             | Self::DiskTooSmall { .. }
             | Self::InUse { .. }
-            | Self::DiskTooLarge { .. } => Kind::Precondition,
+            | Self::DiskTooLarge { .. }
+            | Self::Impossible { .. } => Kind::Precondition,
             Self::HostFull { .. } => Kind::Exhausted,
             Self::DiskExists { .. } => Kind::Exists,
             Self::Storage { .. } | Self::Tool { .. } => Kind::Internal,
@@ -153,8 +156,9 @@ impl Classify for ImageError {
             Self::InUse { .. } => "IMAGE_IN_USE",
             Self::HostFull { .. } => "HOST_DISK_FULL",
             Self::DiskExists { .. } => "DISK_EXISTS",
-            Self::DiskTooLarge { .. } => "NOT_SUPPORTED",
-            Self::Storage { .. } | Self::Tool { .. } => "INTERNAL",
+            Self::DiskTooLarge { .. } | Self::Impossible { .. } => "NOT_SUPPORTED",
+            Self::Storage { .. } => "INTERNAL",
+            Self::Tool { .. } => "HOST_COMMAND_FAILED",
             Self::Abandoned { .. } => "OPERATION_CANCELLED",
         }
     }
@@ -208,9 +212,24 @@ impl Classify for ImageError {
                 ("limit_bytes", limit.0.to_string()),
             ],
             Self::DiskExists { disk } => vec![("disk", disk.clone())],
-            Self::HostFull { what } | Self::Storage { what, .. } | Self::Tool { what, .. } => {
-                vec![("what", what.clone())]
+            Self::HostFull { what } | Self::Storage { what, .. } => vec![("what", what.clone())],
+            Self::Tool { what, why } | Self::Impossible { what, why } => {
+                vec![("what", what.clone()), ("why", (*why).to_owned())]
             }
+        }
+    }
+
+    fn details(&self) -> Details {
+        let violations = match self {
+            Self::Location { why, .. } => vec![Violation {
+                field: "location".to_owned(),
+                description: why.clone(),
+            }],
+            _ => Vec::new(),
+        };
+        Details {
+            violations,
+            ..Details::default()
         }
     }
 }

@@ -18,6 +18,7 @@ use std::{
 
 use self::read::Reader;
 pub use self::verdict::Unacceptable;
+pub(super) use self::verdict::name;
 use crate::model::DiskFormat;
 
 /// What a file's content says it is.

@@ -55,7 +55,7 @@ impl ImageBackend for Raw {
 
 fn create(disk: &NewDisk) -> Result<DiskRef, ImageError> {
     let size = disk.sectors_within(MAX_SIZE)?;
-    let refused = |why| ImageError::Tool {
+    let refused = |why| ImageError::Impossible {
         what: disk_name(&disk.path),
         why,
     };

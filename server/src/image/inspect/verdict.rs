@@ -67,7 +67,7 @@ impl Unacceptable {
 }
 
 /// The format's name as callers write it.
-pub(crate) fn name(format: DiskFormat) -> &'static str {
+pub(in crate::image) fn name(format: DiskFormat) -> &'static str {
     match format {
         DiskFormat::Raw => "raw",
         DiskFormat::Qcow2 => "qcow2",
