@@ -1,0 +1,7 @@
+//! The library and `computectl` against a server on a real socket that serves parts of the contract from memory.
+
+mod console;
+mod errors;
+mod follow;
+mod retry;
+mod support;

@@ -1,0 +1,95 @@
+//! Messages for tests.
+
+use std::collections::HashMap;
+
+use computedriver_client::v1;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+pub(crate) const INSTANCE: &str = "11111111-1111-4111-8111-111111111111";
+pub(crate) const OPERATION: &str = "99999999-9999-4999-8999-999999999999";
+
+pub(crate) fn spawn_request() -> v1::SpawnRequest {
+    v1::SpawnRequest {
+        instance_id: INSTANCE.into(),
+        flavor: Some(v1::Flavor {
+            vcpus: 1,
+            memory_mib: 64,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn instance() -> v1::Instance {
+    v1::Instance {
+        instance_id: INSTANCE.into(),
+        power_state: v1::PowerState::Running.into(),
+        display_name: "web".into(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn info() -> v1::InstanceInfo {
+    v1::InstanceInfo {
+        instance_id: INSTANCE.into(),
+        state: v1::PowerState::Running.into(),
+        max_mem_kib: 65536,
+        mem_kib: 65536,
+        num_cpu: 1,
+        display_name: "web".into(),
+        ..Default::default()
+    }
+}
+
+/// A whole spawn: start and end of some phases, with bytes inside one.
+pub(crate) fn progress() -> Vec<v1::OperationProgress> {
+    use v1::{Phase, PhaseEdge as Edge};
+    let bytes = v1::operation_progress::Amount::Bytes(v1::ByteProgress {
+        done: 512 << 10,
+        total: Some(1 << 20),
+    });
+    let steps = [
+        (Phase::Claim, Edge::Start, None),
+        (Phase::Claim, Edge::End, None),
+        (Phase::FetchImage, Edge::Start, None),
+        (Phase::FetchImage, Edge::Progress, Some(bytes)),
+        (Phase::FetchImage, Edge::End, None),
+        (Phase::Start, Edge::Start, None),
+        (Phase::Start, Edge::End, None),
+        (Phase::Running, Edge::Start, None),
+        (Phase::Running, Edge::End, None),
+    ];
+    let steps = steps.into_iter().zip(1..);
+    steps
+        .map(|((phase, edge, amount), sequence)| v1::OperationProgress {
+            operation_id: OPERATION.into(),
+            sequence,
+            phase: phase.into(),
+            edge: edge.into(),
+            amount,
+            elapsed: (edge != Edge::Start).then_some(prost_types::Duration {
+                seconds: 0,
+                nanos: 250_000_000,
+            }),
+            ..Default::default()
+        })
+        .collect()
+}
+
+/// An error as the contract wants it.
+pub(crate) fn error(code: Code, reason: &str, message: &str) -> Status {
+    detailed(code, reason, message, |_| ())
+}
+
+pub(crate) fn detailed(
+    code: Code,
+    reason: &str,
+    message: &str,
+    fill: impl FnOnce(&mut ErrorDetails),
+) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, "computedriver", HashMap::new());
+    fill(&mut details);
+    Status::with_error_details(code, message, details)
+}
