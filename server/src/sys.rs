@@ -1,5 +1,6 @@
-//! The host below us: commands and files. Knows nothing of instances.
+//! The host below us: commands, files and network devices. Knows nothing of instances.
 
 pub mod command;
 pub mod file;
+pub mod netlink;
 pub mod uptime;

@@ -1,0 +1,102 @@
+//! From a plan and what was made of it to the domain.
+
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::{CONSOLE_LOG, DiskPlan, Plan, PlanError, VifPlan};
+use crate::{
+    domain::{Disk, DiskDevice, Domain, Interface, Kernel, Metadata},
+    vif::Plugged,
+};
+
+/// What the steps have placed on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The instance's folder, which holds its disks.
+    pub folder: PathBuf,
+    /// The kernel's file, when QEMU loads it itself.
+    pub kernel: Option<PathBuf>,
+    /// The ramdisk's file.
+    pub ramdisk: Option<PathBuf>,
+    /// When the instance's spawn began.
+    pub created: SystemTime,
+}
+
+/// The domain of a plan, whose disks are placed and whose interfaces are plugged.
+///
+/// # Errors
+/// When the plan has an interface that is not in `plugged`, or a kernel that is not in `placed`: a bug of ours.
+pub fn assemble(plan: &Plan, placed: &Placed, plugged: &[Plugged]) -> Result<Domain, PlanError> {
+    let title = plan.name.trim();
+    let disks = plan.disks.iter().map(|each| disk(each, &placed.folder));
+    let interfaces = plan.vifs.iter().map(|vif| {
+        let ours = plugged.iter().find(|p| p.interface == vif.vif.id);
+        let missing = || PlanError::NotPlugged {
+            instance: plan.instance,
+            interface: vif.vif.id.clone(),
+        };
+        ours.map(|plugged| interface(vif, plugged))
+            .ok_or_else(missing)
+    });
+    Ok(Domain {
+        id: plan.instance,
+        title: (!title.is_empty()).then(|| title.to_owned()),
+        metadata: Metadata {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: plan.name.clone(),
+            created: placed.created,
+            flavor: plan.flavor.clone(),
+            vcpus: plan.machine.vcpus,
+            memory: plan.machine.memory,
+            image: plan.image.clone(),
+        },
+        machine: plan.machine.clone(),
+        kernel: kernel(plan, placed)?,
+        disks: disks.collect(),
+        interfaces: interfaces.collect::<Result<_, _>>()?,
+        console_log: Some(placed.folder.join(CONSOLE_LOG)),
+    })
+}
+
+fn kernel(plan: &Plan, placed: &Placed) -> Result<Option<Kernel>, PlanError> {
+    let Some(command_line) = plan.command_line.clone() else {
+        return Ok(None);
+    };
+    let missing = PlanError::NoKernel {
+        instance: plan.instance,
+    };
+    Ok(Some(Kernel {
+        kernel: placed.kernel.clone().ok_or(missing)?,
+        ramdisk: placed.ramdisk.clone(),
+        command_line,
+    }))
+}
+
+fn disk(plan: &DiskPlan, folder: &Path) -> Disk {
+    Disk {
+        path: folder.join(&plan.file_name),
+        format: plan.format,
+        device: plan.device,
+        bus: plan.bus,
+        target: plan.target.clone(),
+        unit: plan.unit,
+        cache: plan.cache,
+        // Room that the guest gives back is room on the host; a CD-ROM has none to give.
+        discard: plan.device == DiskDevice::Disk,
+        serial: plan.serial.clone(),
+        boot_order: plan.boot_order,
+        tune: plan.tune,
+    }
+}
+
+fn interface(plan: &VifPlan, plugged: &Plugged) -> Interface {
+    Interface {
+        source: plugged.source.clone(),
+        mac: plan.vif.mac,
+        model: plan.vif.model,
+        mtu: plugged.mtu,
+        bandwidth: plan.bandwidth,
+    }
+}

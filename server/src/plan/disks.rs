@@ -1,0 +1,227 @@
+//! Which disks an instance has, how each is attached, and what the guest calls it.
+//!
+//! Names are promises. Guests name disks by their order on a bus, so the names of a bus must have no gap, and a wanted
+//! name that would not come true is refused.
+
+use std::collections::BTreeSet;
+
+use super::{DiskPlan, DiskRole, Faults, PlanSettings, extra_specs::Wishes};
+use crate::{
+    domain::{DiskDevice, Format, IoTune},
+    model::{BlockSource, Bytes, DiskBus, DiskId, InstanceSpec, MachineType},
+};
+
+mod name;
+
+use name::Names;
+
+/// Units that an IDE controller has room for.
+const IDE_UNITS: usize = 4;
+
+/// A disk before it has a name.
+struct Wanted<'a> {
+    id: DiskId,
+    role: DiskRole,
+    size: Option<Bytes>,
+    bus: DiskBus,
+    /// The field that asks for the bus.
+    bus_field: String,
+    /// The name that it must have, and the field that asks for it.
+    name: Option<(&'a str, String)>,
+}
+
+impl Wanted<'_> {
+    fn device(&self) -> DiskDevice {
+        match self.role {
+            DiskRole::ConfigDrive => DiskDevice::Cdrom,
+            _ => DiskDevice::Disk,
+        }
+    }
+}
+
+/// Plans all disks, in the order in which the guest numbers them unless names say otherwise.
+pub(super) fn plan(
+    (spec, board): (&InstanceSpec, MachineType),
+    wishes: &Wishes,
+    settings: &PlanSettings,
+    faults: &mut Faults,
+) -> Vec<DiskPlan> {
+    let wanted = wanted(spec, board);
+    check(&wanted, board, faults);
+    let mut names = Names::default();
+    let targets = assign(&wanted, &mut names, faults);
+    let mut units = 0..;
+    let mut serials = BTreeSet::new();
+    let plans = wanted.into_iter().zip(targets).map(|(wanted, target)| {
+        let on_scsi = wanted.bus == DiskBus::Scsi;
+        DiskPlan {
+            file_name: file_name(&wanted),
+            format: format(wanted.role, settings),
+            device: wanted.device(),
+            unit: on_scsi.then(|| units.next()).flatten(),
+            serial: serial(&wanted).filter(|serial| serials.insert(serial.clone())),
+            boot_order: (wanted.role == DiskRole::Root).then_some(1),
+            cache: settings.disk_cache,
+            tune: match wanted.role {
+                DiskRole::ConfigDrive => IoTune::default(),
+                _ => wishes.io,
+            },
+            id: wanted.id,
+            role: wanted.role,
+            size: wanted.size,
+            bus: wanted.bus,
+            target,
+        }
+    });
+    plans.collect()
+}
+
+fn wanted(spec: &InstanceSpec, board: MachineType) -> Vec<Wanted<'_>> {
+    let bus = spec.properties.disk_bus.unwrap_or(DiskBus::Virtio);
+    let bus_field = || "image.properties.hw_disk_bus".to_owned();
+    let own = |id: &str, role, size| Wanted {
+        id: id.parse().expect("the ids of our own disks are plain"),
+        role,
+        size,
+        bus,
+        bus_field: bus_field(),
+        name: None,
+    };
+    // The root disk is the first of its bus, unless the caller says otherwise.
+    let root_name = spec.root_device_name.as_deref();
+    let root_name = root_name.unwrap_or_else(|| name::first(bus));
+    let mut wanted = vec![Wanted {
+        name: Some((root_name, "root_device_name".to_owned())),
+        ..own("root", DiskRole::Root, spec.flavor.root)
+    }];
+    let flavor = &spec.flavor;
+    if let Some(size) = flavor.ephemeral {
+        wanted.push(own("ephemeral0", DiskRole::Ephemeral, Some(size)));
+    }
+    if let Some(size) = flavor.swap {
+        wanted.push(own("swap", DiskRole::Swap, Some(size)));
+    }
+    for (i, device) in spec.block_devices.iter().enumerate() {
+        let BlockSource::Blank { size } = device.source;
+        let name = device.device_name.as_deref();
+        wanted.push(Wanted {
+            id: device.id.clone(),
+            role: DiskRole::Blank,
+            size: Some(size),
+            bus: device.bus.unwrap_or(bus),
+            bus_field: match device.bus {
+                Some(_) => format!("block_devices[{i}].bus"),
+                None => bus_field(),
+            },
+            name: name.map(|name| (name, format!("block_devices[{i}].device_name"))),
+        });
+    }
+    if spec.config_drive {
+        let by_board = match board {
+            MachineType::Q35 => DiskBus::Sata,
+            MachineType::Pc => DiskBus::Ide,
+        };
+        wanted.push(Wanted {
+            bus: spec.properties.cdrom_bus.unwrap_or(by_board),
+            bus_field: "image.properties.hw_cdrom_bus".to_owned(),
+            ..own("config", DiskRole::ConfigDrive, None)
+        });
+    }
+    wanted
+}
+
+/// What does not fit the board, and ids that are used twice.
+fn check(wanted: &[Wanted<'_>], board: MachineType, faults: &mut Faults) {
+    let mut ids = BTreeSet::new();
+    let mut told = BTreeSet::new();
+    let (mut ide, mut blank) = (0, 0);
+    for disk in wanted {
+        let ours = disk.role != DiskRole::Blank;
+        if !ours {
+            blank += 1;
+        }
+        if !ids.insert(&disk.id) || (!ours && is_reserved(&disk.id)) {
+            let field = format!("block_devices[{}].disk_id", blank - 1);
+            faults.add(field, format!("{} is the id of another disk", disk.id));
+        }
+        ide += usize::from(disk.bus == DiskBus::Ide);
+        let fault = match (disk.bus, disk.device(), board) {
+            (DiskBus::Virtio, DiskDevice::Cdrom, _) => "cannot be virtio: a CD-ROM needs another",
+            (DiskBus::Ide, _, MachineType::Q35) => "cannot be IDE on q35: use SATA",
+            (DiskBus::Ide, ..) if ide > IDE_UNITS => "cannot be IDE for more than four disks",
+            _ => continue,
+        };
+        if told.insert((&disk.bus_field, fault)) {
+            faults.add(disk.bus_field.as_str(), fault);
+        }
+    }
+}
+
+/// Whether it is the id of one of our own disks, be it there this time or not: what it names must not change with
+/// the flavor.
+fn is_reserved(id: &DiskId) -> bool {
+    ["root", "ephemeral0", "swap", "config"].contains(&id.as_str())
+}
+
+/// Gives every disk its name: wanted names first, then the free ones in order, CD-ROMs after all disks.
+fn assign(wanted: &[Wanted<'_>], names: &mut Names, faults: &mut Faults) -> Vec<String> {
+    let mut targets: Vec<Option<String>> = Vec::with_capacity(wanted.len());
+    for disk in wanted {
+        let target = disk.name.as_ref().and_then(|(name, field)| {
+            let taken = names.take(disk.bus, name);
+            taken.map_err(|fault| faults.add(field, fault)).ok()
+        });
+        targets.push(target);
+    }
+    for device in [DiskDevice::Disk, DiskDevice::Cdrom] {
+        for (disk, target) in wanted.iter().zip(&mut targets) {
+            if target.is_none() && disk.device() == device {
+                *target = Some(names.next(disk.bus));
+            }
+        }
+        if device == DiskDevice::Disk {
+            gaps(wanted, (&targets, names), faults);
+        }
+    }
+    targets.into_iter().flatten().collect()
+}
+
+fn gaps(wanted: &[Wanted<'_>], (targets, names): (&[Option<String>], &Names), faults: &mut Faults) {
+    for (disk, target) in wanted.iter().zip(targets) {
+        let (Some((_, field)), Some(target)) = (&disk.name, target) else {
+            continue;
+        };
+        if let Some(gap) = names.gap_before(target) {
+            let why = format!("cannot be {target}: the guest would call it {gap}, which is free");
+            faults.add(field, why);
+        }
+    }
+}
+
+fn file_name(disk: &Wanted<'_>) -> String {
+    match disk.role {
+        DiskRole::Root => "disk".to_owned(),
+        _ => format!("disk.{}", disk.id),
+    }
+}
+
+fn format(role: DiskRole, settings: &PlanSettings) -> Format {
+    match role {
+        DiskRole::Root | DiskRole::Ephemeral | DiskRole::Blank => settings.disk_format,
+        DiskRole::Swap | DiskRole::ConfigDrive => Format::Raw,
+    }
+}
+
+/// The disk's id, as far as its bus can carry it: the guest finds it under `/dev/disk/by-id`.
+fn serial(disk: &Wanted<'_>) -> Option<String> {
+    let room = match disk.bus {
+        DiskBus::Scsi => 36,
+        DiskBus::Virtio | DiskBus::Sata | DiskBus::Ide => 20,
+    };
+    // An id is ASCII, so any place in it is between two characters.
+    disk.id
+        .as_str()
+        .get(..room)
+        .or(Some(disk.id.as_str()))
+        .map(str::to_owned)
+}
