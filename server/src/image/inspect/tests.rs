@@ -333,3 +333,44 @@ proptest! {
         prop_assert!(bytes(&content).check(DiskFormat::Qcow2).is_err());
     }
 }
+
+/// Whatever is done to a header: when we accept the image, QEMU opens no other file for it.
+#[test]
+fn what_we_accept_leads_qemu_nowhere() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (d, changed) = (dir.path(), dir.path().join("changed"));
+    let mut images = Vec::new();
+    for (words, format) in [
+        ("-f qcow2 -F raw -b /etc/passwd @x 1M", DiskFormat::Qcow2),
+        (
+            "-f qcow2 -o compat=0.10 -F raw -b /etc/passwd @x 1M",
+            DiskFormat::Qcow2,
+        ),
+        ("-f qcow2 -o data_file=@data @x 1M", DiskFormat::Qcow2),
+        ("-f qcow2 @x 1M", DiskFormat::Qcow2),
+        ("-f vmdk @x 1M", DiskFormat::Vmdk),
+    ] {
+        runtime.block_on(qemu_img(&format!("create -q {words}"), d));
+        images.push((std::fs::read(d.join("x")).unwrap(), format));
+    }
+    let place = prop_oneof![3 => 0usize..128, 1 => 128usize..1024];
+    let byte = prop_oneof![Just(0u8), Just(1), Just(b'\n'), Just(0xff), any::<u8>()];
+    let changes = prop::collection::vec((place, byte), 1..6);
+    proptest!(ProptestConfig::with_cases(512), |(which in 0..images.len(), changes in changes)| {
+        let (mut image, format) = images[which].clone();
+        changes.iter().for_each(|&(at, byte)| image[at] = byte);
+        if bytes(&image).check(format).is_ok() {
+            std::fs::write(&changed, &image).unwrap();
+            let words = ["info", "--output=json", "-f", name(format)];
+            let info = runtime.block_on(Command::new("qemu-img").args(words).arg(&changed).run());
+            // What QEMU refuses altogether harms nobody.
+            let info = info.map_or(String::new(), |info| String::from_utf8(info.stdout).unwrap());
+            prop_assert!(!info.contains("backing-filename") && !info.contains("data-file\":"), "{info}");
+            prop_assert!(!info.contains("/etc/passwd"), "{info}");
+        }
+    });
+}

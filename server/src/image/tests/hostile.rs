@@ -278,3 +278,13 @@ async fn a_file_taken_as_a_kernel_is_not_thereby_a_disk() {
     let e = images.ensure(&raw, |_| {}).await.unwrap_err();
     assert_eq!(field(&e, "fault"), "format");
 }
+
+#[tokio::test]
+async fn a_server_that_only_pretends_to_be_secure_is_refused() {
+    let (_dir, images) = cache();
+    let server = Server::of(vec![7; 512]).await;
+    let url = server.url.replace("http:", "https:");
+    let asked = source(&url, DiskFormat::Raw, None);
+    let e = images.ensure(&asked, |_| {}).await.unwrap_err();
+    assert_eq!(e.reason(), "IMAGE_FETCH_FAILED", "{e}");
+}
