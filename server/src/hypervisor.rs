@@ -255,7 +255,9 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// What its live definition tells.
     async fn live(&self, id: InstanceId) -> Result<LiveGuest>;
 
-    /// Asks the guest agent for a sign of life. `Agent` when there is none.
+    /// Asks the guest agent for a sign of life. `Agent` when there is none, `Busy` while somebody else asks it.
+    ///
+    /// An agent that does not answer costs five seconds: ask only one whose channel is open, see [`Signal::agent`].
     async fn ping_agent(&self, id: InstanceId) -> Result<()>;
 
     /// What the hypervisor says of a guest by itself. The receiver outlives the guest.

@@ -16,12 +16,14 @@ mod events;
 mod fault;
 mod ffi;
 mod guest;
+mod lifecycle;
 mod line;
 mod link;
 mod process;
 mod reaper;
 mod settle;
 mod stray;
+mod turn;
 mod worker;
 mod xml;
 
@@ -42,6 +44,7 @@ use self::{
     fault::Fault,
     link::Exchange,
     reaper::Reaper,
+    turn::Turns,
     worker::{Pool, Size},
 };
 use super::{
@@ -145,6 +148,7 @@ pub struct Libvirt {
     cheap: Arc<Pool>,
     slow: Arc<Pool>,
     monitor: Arc<Pool>,
+    turns: Arc<Turns>,
     call_timeout: Duration,
     root: Option<Root>,
     _reaper: Option<Reaper>,
@@ -176,6 +180,7 @@ impl Libvirt {
             cheap: Pool::start("libvirt-cheap", CHEAP)?,
             slow: Pool::start("libvirt-slow", slow)?,
             monitor: Pool::start("libvirt-monitor", MONITOR)?,
+            turns: Arc::default(),
             call_timeout: settings.call_timeout,
             exchange: exchange.clone(),
             _reaper: root.as_ref().map(|_| Reaper::start()).transpose()?,
@@ -330,9 +335,13 @@ impl Hypervisor for Libvirt {
     }
 
     async fn ping_agent(&self, id: InstanceId) -> Result<()> {
+        let turn = self.turns.take(id).ok_or(HypervisorError::Busy)?;
         let call = Call::of(Kind::Monitor, "virDomainGetTime", id);
-        self.call(call, move |conn| guest::ping_agent(conn, id))
-            .await
+        let ping = move |conn: &Connect| {
+            let _turn = turn;
+            guest::ping_agent(conn, id)
+        };
+        self.call(call, ping).await
     }
 
     fn signals(&self, id: InstanceId) -> watch::Receiver<Signal> {

@@ -2,7 +2,8 @@
 //!
 //! One process owns a root. QEMU runs as the distribution's own user for it when computelet is root, as far as that user
 //! can reach the root: every folder above it must let others search it (mode 0711 does, 0700 does not). Where it cannot,
-//! as below `/root`, QEMU runs as root and a warning says so. An ordinary user's QEMU runs as that user.
+//! as below `/root`, QEMU runs as root and a warning says so. An ordinary user's QEMU runs as that user, who needs a home
+//! (or `XDG_RUNTIME_DIR`): libvirt keeps a little of it outside the root.
 //! What is behind a guest's disks is given to QEMU's user by libvirt when the guest starts, and back to root when it ends.
 
 use std::{

@@ -41,7 +41,10 @@ impl Reaper {
                     _ = ended.recv() => {}
                     _ = sweep.tick() => {}
                 }
-                bury();
+                // Looking at every child reads a file each, which takes too long for a runtime's thread.
+                if tokio::task::spawn_blocking(bury).await.is_err() {
+                    warn!("burying orphans failed");
+                }
             }
         })))
     }
@@ -53,7 +56,7 @@ impl Drop for Reaper {
     }
 }
 
-/// Buries all that was inherited and has ended. Reads a few small files of /proc: some 0.1 ms.
+/// Buries all that was inherited and has ended.
 fn bury() {
     let children = children().unwrap_or_else(|e| {
         warn!(error = %e, "cannot list child processes");

@@ -1,5 +1,6 @@
 //! Against libvirt's test driver and its real QEMU driver.
 
+mod daemon;
 mod embedded;
 mod test_driver;
 

@@ -1,6 +1,9 @@
 //! The real QEMU driver, embedded. A process can open one root only, so each test runs itself again in its own.
 
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
 
 use super::*;
 use crate::sys::command::Command;
@@ -15,6 +18,8 @@ async fn again(test: &str, role: &str, root: &Path) -> Result<String, String> {
     let child = Command::new("env")
         .arg(format!("{ROOT}={}", root.display()))
         .arg(format!("{ROLE}={role}"))
+        // An ordinary user's driver keeps a little outside its root, and this user may have no home.
+        .arg(format!("HOME={}", root.parent().unwrap().display()))
         .arg(exe)
         .args([&format!("{path}::{test}"), "--exact", "--nocapture"])
         .time_limit(LIMIT * 3);
@@ -40,23 +45,41 @@ fn qemu_is_here() -> bool {
     here
 }
 
-/// Short, for the sockets below it, and open to QEMU's own user.
-fn folder() -> tempfile::TempDir {
-    let dir = tempfile::Builder::new()
-        .prefix("cl")
-        .tempdir_in("/tmp")
-        .unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-    dir
+/// A folder whose emulators end with it, however the test ends.
+struct Folder(tempfile::TempDir);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        for pid in emulators(self.0.path()) {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+impl Folder {
+    /// Short, for the sockets below it, and open to QEMU's own user.
+    fn new() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("cl")
+            .tempdir_in("/tmp")
+            .unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        Self(dir)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.path().join("q")
+    }
 }
 
 async fn in_own_process(test: &str, roles: &[&str]) {
     if !qemu_is_here() {
         return;
     }
-    let dir = folder();
+    let folder = Folder::new();
     for role in roles {
-        let out = again(test, role, &dir.path().join("q")).await;
+        let out = again(test, role, &folder.root()).await;
         println!("{role}: {out:?}");
         assert!(out.is_ok(), "{role} fails");
     }
@@ -71,9 +94,10 @@ async fn running(libvirt: &Libvirt) -> InstanceId {
 
 #[tokio::test]
 async fn a_guest_lives_and_goes() {
-    let Some((_, settings)) = role() else {
+    let Some((_, mut settings)) = role() else {
         return in_own_process("a_guest_lives_and_goes", &["all"]).await;
     };
+    settings.virt_type = VirtChoice::Auto;
     let t = Instant::now();
     let libvirt = up(settings).await;
     println!("up {:?}", t.elapsed());
@@ -149,8 +173,8 @@ async fn a_guest_outlives_its_server_and_is_known_again() {
         if !qemu_is_here() {
             return;
         }
-        let dir = folder();
-        let root = dir.path().join("q");
+        let folder = Folder::new();
+        let root = folder.root();
         again(test, "die", &root).await.expect_err("it is killed");
         let adopted = again(test, "adopt", &root).await;
         return println!("{}", adopted.unwrap());
@@ -180,8 +204,8 @@ async fn an_emulator_that_libvirt_does_not_know_is_ended() {
         if !qemu_is_here() {
             return;
         }
-        let dir = folder();
-        let root = dir.path().join("q");
+        let folder = Folder::new();
+        let root = folder.root();
         again(test, "die", &root).await.expect_err("it is killed");
         // As if it had been killed before libvirt noted the guest.
         let status = settle::status_folder(&root.canonicalize().unwrap());
@@ -205,10 +229,10 @@ async fn an_emulator_that_libvirt_does_not_know_is_ended() {
         unreachable!("the role is one of an embedded root");
     };
     let root = root.canonicalize().unwrap();
-    assert_eq!(emulators(&root), 1, "the stray is there");
+    assert_eq!(emulators(&root).len(), 1, "the stray is there");
     let libvirt = up(settings).await;
     libvirt.settle().await.unwrap();
-    assert_eq!(emulators(&root), 0, "the stray is gone");
+    assert_eq!(emulators(&root).len(), 0, "the stray is gone");
     let [(id, info)] = libvirt.list().await.unwrap()[..] else {
         panic!("one guest is defined");
     };
@@ -217,19 +241,171 @@ async fn an_emulator_that_libvirt_does_not_know_is_ended() {
     gone(&libvirt, id).await;
 }
 
-fn emulators(root: &Path) -> usize {
-    let root = root.to_str().unwrap();
-    let below = |pid: &i32| {
-        process::arguments(*pid).is_ok_and(|words| words.iter().any(|word| word.contains(root)))
+/// Emulators whose command line names a folder.
+fn emulators(folder: &Path) -> Vec<i32> {
+    let folder = folder.to_str().unwrap();
+    let names_it = |pid: i32| {
+        let words = process::arguments(pid).unwrap_or_default();
+        words.iter().any(|word| word.contains(folder))
     };
-    let alive = |pid: &i32| {
-        process::Process::read(*pid).is_ok_and(|seen| seen.status == process::Status::Alive)
+    let lives = |pid: i32| {
+        process::Process::read(pid).is_ok_and(|seen| {
+            seen.status == process::Status::Alive && seen.command.starts_with("qemu")
+        })
     };
-    let is_qemu =
-        |pid: &i32| process::Process::read(*pid).is_ok_and(|seen| seen.command.starts_with("qemu"));
-    process::all()
+    let mut all = process::all().unwrap();
+    all.retain(|pid| lives(*pid) && names_it(*pid));
+    all
+}
+
+/// The emulator of a guest, by the pid file that libvirt keeps.
+fn pid(libvirt: &Libvirt, id: InstanceId) -> rustix::process::Pid {
+    let folder = settle::status_folder(libvirt.root.as_ref().unwrap().path());
+    let file = folder.join(format!("{}.pid", Domain::name_of(id)));
+    let pid = std::fs::read_to_string(file).unwrap();
+    rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap()
+}
+
+fn user_of(pid: rustix::process::Pid) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .unwrap();
+    line.split_ascii_whitespace()
+        .next()
         .unwrap()
-        .iter()
-        .filter(|pid| below(pid) && alive(pid) && is_qemu(pid))
-        .count()
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_guest_started_paused_runs_when_resumed() {
+    let Some((_, settings)) = role() else {
+        return in_own_process("a_guest_started_paused_runs_when_resumed", &["all"]).await;
+    };
+    let libvirt = up(settings).await;
+    let id = InstanceId::random();
+    libvirt.define(&domain(id, VirtType::Qemu)).await.unwrap();
+    libvirt.start(id, StartMode::Paused).await.unwrap();
+    signalled(&libvirt, id, PowerState::Paused).await;
+    assert_eq!(libvirt.info(id).await.unwrap().state, PowerState::Paused);
+    libvirt.resume(id).await.unwrap();
+    let signal = signalled(&libvirt, id, PowerState::Running).await;
+    assert_eq!(signal.reason, Some("unpaused"));
+    gone(&libvirt, id).await;
+}
+
+#[tokio::test]
+async fn an_emulator_that_dies_is_told_and_the_guest_can_start_again() {
+    let Some((_, settings)) = role() else {
+        let test = "an_emulator_that_dies_is_told_and_the_guest_can_start_again";
+        return in_own_process(test, &["all"]).await;
+    };
+    let libvirt = up(settings).await;
+    let id = running(&libvirt).await;
+    rustix::process::kill_process(pid(&libvirt, id), rustix::process::Signal::KILL).unwrap();
+    let signal = signalled(&libvirt, id, PowerState::Shutdown).await;
+    assert_eq!(signal.reason, Some("failed"));
+    libvirt.start(id, StartMode::Running).await.unwrap();
+    signalled(&libvirt, id, PowerState::Running).await;
+    gone(&libvirt, id).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_hangs_delays_no_other_and_can_be_destroyed() {
+    let Some((_, mut settings)) = role() else {
+        let test = "a_guest_that_hangs_delays_no_other_and_can_be_destroyed";
+        return in_own_process(test, &["all"]).await;
+    };
+    settings.workers = 1;
+    let libvirt = up(settings).await;
+    let (hung, other) = (running(&libvirt).await, running(&libvirt).await);
+    rustix::process::kill_process(pid(&libvirt, hung), rustix::process::Signal::STOP).unwrap();
+    for id in [hung, other] {
+        assert_eq!(libvirt.info(id).await.unwrap().state, PowerState::Running);
+        libvirt.live(id).await.unwrap();
+    }
+    assert_eq!(libvirt.list().await.unwrap().len(), 2);
+    libvirt.destroy(hung).await.unwrap();
+    libvirt.undefine(hung).await.unwrap();
+    gone(&libvirt, other).await;
+}
+
+/// Starts a guest with a disk over a shared base and tells whose process it is.
+async fn user_of_a_guest_with_disks(settings: LibvirtSettings) -> u32 {
+    let ConnectTo::Embedded { root } = &settings.connect else {
+        unreachable!("the role is one of an embedded root");
+    };
+    let folder = root.parent().unwrap().to_owned();
+    let (base, top) = (folder.join("base.raw"), folder.join("top.qcow2"));
+    std::fs::File::create(&base)
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
+    let create = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]);
+    create.arg(&base).arg(&top).run().await.unwrap();
+    let libvirt = up(settings).await;
+    let id = InstanceId::random();
+    let mut domain = domain(id, VirtType::Qemu);
+    domain.console_log = Some(folder.join("console.log"));
+    domain.disks = vec![crate::domain::Disk {
+        path: top.clone(),
+        format: crate::domain::Format::Qcow2,
+        device: crate::domain::DiskDevice::Disk,
+        bus: crate::model::DiskBus::Virtio,
+        target: "vda".to_owned(),
+        unit: None,
+        cache: crate::domain::Cache::Writeback,
+        discard: false,
+        serial: None,
+        boot_order: None,
+        tune: crate::domain::IoTune::default(),
+    }];
+    libvirt.define(&domain).await.unwrap();
+    libvirt.start(id, StartMode::Running).await.unwrap();
+    let user = user_of(pid(&libvirt, id));
+    gone(&libvirt, id).await;
+    assert_eq!(
+        std::fs::metadata(top).unwrap().uid(),
+        0,
+        "it is root's again"
+    );
+    user
+}
+
+fn as_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: only root's QEMU has another user");
+    }
+    root
+}
+
+#[tokio::test]
+async fn qemu_is_not_root_where_its_user_can_reach_its_files() {
+    let Some((_, settings)) = role() else {
+        if as_root() {
+            let test = "qemu_is_not_root_where_its_user_can_reach_its_files";
+            in_own_process(test, &["all"]).await;
+        }
+        return;
+    };
+    assert_ne!(user_of_a_guest_with_disks(settings).await, 0);
+}
+
+#[tokio::test]
+async fn a_closed_folder_works_too_and_makes_qemu_root() {
+    let Some((_, settings)) = role() else {
+        if as_root() {
+            in_own_process("a_closed_folder_works_too_and_makes_qemu_root", &["all"]).await;
+        }
+        return;
+    };
+    let ConnectTo::Embedded { root } = &settings.connect else {
+        unreachable!("the role is one of an embedded root");
+    };
+    let folder = root.parent().unwrap();
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(user_of_a_guest_with_disks(settings).await, 0);
 }
