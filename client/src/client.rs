@@ -17,7 +17,7 @@ use computedriver::v1::stats_service_client::StatsServiceClient;
 use crate::Result;
 use crate::builder::Builder;
 use crate::layers::Calls;
-use crate::progress::{Follow, LongRequest};
+use crate::progress::{Follow, LongRequest, Rejoin};
 
 /// A connection to one server; cheap to clone, and every clone shares it.
 ///
@@ -97,6 +97,27 @@ impl Client {
         on_progress: impl FnMut(&v1::OperationProgress),
     ) -> Result<v1::Instance> {
         self.follow(request).finish(on_progress).await
+    }
+
+    /// Checks everything that a spawn would, the claim included, and changes nothing.
+    ///
+    /// # Errors
+    /// What `Spawn` would fail with before its first step.
+    pub async fn validate_spawn(&self, mut request: v1::SpawnRequest) -> Result<()> {
+        request.validate_only = true;
+        let mut rejoin = Rejoin::new(self);
+        loop {
+            match self.checks(request.clone()).await {
+                Err(error) if rejoin.lost(&error) => rejoin.pause().await,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn checks(&self, request: v1::SpawnRequest) -> Result<()> {
+        let mut checks = self.instances().spawn(request).await?.into_inner();
+        while checks.message().await?.is_some() {}
+        Ok(())
     }
 
     /// Removes the instance and returns when nothing of it is left; an absent one is a success.

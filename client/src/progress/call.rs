@@ -58,7 +58,8 @@ fn fill(request_id: &mut String) {
 
 /// Reads: request, its service and RPC, response, the module of its oneof, the variant of the end and what it carries.
 macro_rules! long_calls {
-    ($($request:ident: $service:ident.$rpc:ident -> $response:ident, $event:ident::$end:ident($done:ident);)*) => {$(
+    ($($request:ident: $service:ident.$rpc:ident
+        -> $response:ident, $event:ident::$end:ident($done:ident);)*) => {$(
         impl sealed::Sealed for v1::$request {}
 
         impl LongRequest for v1::$request {
@@ -99,10 +100,14 @@ long_calls! {
     ResizeRequest: instances.resize -> ResizeResponse, resize_response::Instance(Instance);
     RebuildRequest: instances.rebuild -> RebuildResponse, rebuild_response::Instance(Instance);
     SwapVolumeRequest: devices.swap_volume -> SwapVolumeResponse, swap_volume_response::Disk(Disk);
-    DeleteVolumeSnapshotRequest: devices.delete_volume_snapshot -> DeleteVolumeSnapshotResponse, delete_volume_snapshot_response::Deleted(VolumeSnapshotDeleted);
-    MigrateDiskAndPowerOffRequest: migrations.migrate_disk_and_power_off -> MigrateDiskAndPowerOffResponse, migrate_disk_and_power_off_response::Ticket(MigrationTicket);
-    FinishMigrationRequest: migrations.finish_migration -> FinishMigrationResponse, finish_migration_response::Instance(Instance);
-    RevertMigrationRequest: migrations.revert_migration -> RevertMigrationResponse, revert_migration_response::Instance(Instance);
+    DeleteVolumeSnapshotRequest: devices.delete_volume_snapshot
+        -> DeleteVolumeSnapshotResponse, delete_volume_snapshot_response::Deleted(VolumeSnapshotDeleted);
+    MigrateDiskAndPowerOffRequest: migrations.migrate_disk_and_power_off
+        -> MigrateDiskAndPowerOffResponse, migrate_disk_and_power_off_response::Ticket(MigrationTicket);
+    FinishMigrationRequest: migrations.finish_migration
+        -> FinishMigrationResponse, finish_migration_response::Instance(Instance);
+    RevertMigrationRequest: migrations.revert_migration
+        -> RevertMigrationResponse, revert_migration_response::Instance(Instance);
     PullImageRequest: images.pull_image -> PullImageResponse, pull_image_response::Image(CachedImage);
 }
 

@@ -69,6 +69,10 @@ impl Server {
         }
     }
 
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// Dies: connections are cut, and the socket refuses.
     pub(crate) fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {

@@ -1,3 +1,59 @@
-//! `computectl`, the command line of computedriver.v1.
+//! `computectl`, the command line of computedriver.v1: one file a subcommand.
 
-fn main() {}
+mod args;
+mod capabilities;
+mod completions;
+mod console_log;
+mod destroy;
+mod exit;
+mod images;
+mod json;
+mod list;
+mod long;
+mod ops;
+mod out;
+mod ready;
+mod show;
+mod spawn;
+mod text;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Command, Session};
+use crate::exit::Failure;
+use crate::out::Out;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = Out::new(cli.global.output);
+    let outcome = run(cli, &mut out);
+    exit::report(outcome, &out)
+}
+
+fn run(cli: Cli, out: &mut Out) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let session = Session::new(cli.global);
+    // A command's future holds requests and messages whole; it lives on the heap, once.
+    runtime.block_on(Box::pin(dispatch(cli.command, &session, out)))
+}
+
+async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<(), Failure> {
+    match command {
+        Command::Spawn(args) => spawn::run(*args, session, out).await,
+        Command::List => list::run(session, out).await,
+        Command::Show(args) => show::run(args, session, out).await,
+        Command::Destroy(args) => destroy::run(args, session, out).await,
+        Command::ConsoleLog(args) => console_log::run(args, session, out).await,
+        Command::Images(command) => images::run(command, session, out).await,
+        Command::Ops(command) => ops::run(command, session, out).await,
+        Command::Capabilities(args) => capabilities::run(args, session, out).await,
+        Command::Ready => ready::run(session, out).await,
+        Command::Version => version::run(session, out).await,
+        Command::Completions(args) => completions::run(&args, out),
+    }
+}

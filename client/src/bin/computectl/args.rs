@@ -1,0 +1,98 @@
+//! What may be said on the command line, and the session that the global part of it makes.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use computedriver_client::{Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE};
+
+use crate::exit::{EXIT_CODES, Failure};
+use crate::{capabilities, completions, console_log, destroy, images, ops, show, spawn, text};
+
+/// Drives a compute host through computedriver.v1.
+#[derive(Debug, Parser)]
+#[command(name = "computectl", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The server: `unix:/path/of/socket` or `http://host:port`.
+    #[arg(long, global = true, env = ENDPOINT_VARIABLE, default_value = DEFAULT_ENDPOINT)]
+    endpoint: String,
+    /// How answers are written; json is one object a line, errors as one object on stderr.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+    /// How long to wait for the server, as `30s` or `5m`. What a long call began goes on when it has passed.
+    /// Default: 5 s for a read, 20 s for a change, no limit for a long call.
+    #[arg(long, global = true, value_parser = text::parse_duration)]
+    timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make an instance, start it and watch it boot.
+    Spawn(Box<spawn::SpawnArgs>),
+    /// List the instances of the host.
+    List,
+    /// Show one instance, with its disks and interfaces.
+    Show(show::ShowArgs),
+    /// Remove instances; absent ones are a success.
+    Destroy(destroy::DestroyArgs),
+    /// Print the log of an instance's serial console.
+    ConsoleLog(console_log::ConsoleLogArgs),
+    /// The host's image cache.
+    #[command(subcommand)]
+    Images(images::ImagesCommand),
+    /// Operations: what the server is doing and has done.
+    #[command(subcommand)]
+    Ops(ops::OpsCommand),
+    /// What the server serves: each RPC of the contract.
+    Capabilities(capabilities::CapabilitiesArgs),
+    /// Whether the server can work; exits with 5 when it cannot.
+    Ready,
+    /// Versions of this program, of the server and of its hypervisor.
+    Version,
+    /// Completions for a shell, on stdout.
+    Completions(completions::CompletionsArgs),
+}
+
+/// What every subcommand needs.
+#[derive(Debug)]
+pub(crate) struct Session {
+    endpoint: String,
+    timeout: Option<Duration>,
+}
+
+impl Session {
+    pub(crate) fn new(global: Global) -> Self {
+        Self {
+            endpoint: global.endpoint,
+            timeout: global.timeout,
+        }
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        let mut builder = Client::builder().endpoint(&self.endpoint);
+        if let Some(timeout) = self.timeout {
+            builder = builder.read_deadline(timeout).change_deadline(timeout);
+        }
+        Ok(builder.connect().await?)
+    }
+
+    /// The limit of a long call.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.timeout
+    }
+}

@@ -1,0 +1,166 @@
+//! The request that the command line asks for, files read.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use computedriver_client::v1;
+use uuid::Uuid;
+
+use super::image::{image, last_part, location};
+use super::vif::vifs;
+use super::{FlavorArgs, GuestArgs, SpawnArgs};
+use crate::exit::Failure;
+use crate::json;
+
+/// What a small test guest is happy with.
+const VCPUS: u32 = 1;
+const MEMORY_MIB: u64 = 512;
+
+impl SpawnArgs {
+    /// The request: that of `--file`, if any, with the other options put over it.
+    pub(super) fn request(mut self) -> Result<v1::SpawnRequest, Failure> {
+        let mut request = self.base()?;
+        if let Some(id) = self.id.take() {
+            request.instance_id = id;
+        }
+        if request.instance_id.is_empty() {
+            request.instance_id = Uuid::new_v4().to_string();
+        }
+        if let Some(id) = self.request_id.take() {
+            request.request_id = id;
+        }
+        request.validate_only |= self.validate_only;
+        if let Some(image) = self.take_image()? {
+            request.image = Some(image);
+        }
+        self.flavor.put_over(request.flavor.get_or_insert_default());
+        let bridges = std::mem::take(&mut self.bridge);
+        let vifs = vifs(&request.instance_id, bridges, self.user_net);
+        request.vifs.extend(vifs);
+        self.guest.put_over(&mut request)?;
+        if let Some(condition) = self.wait_for {
+            let timeout = self.wait_timeout.map(prost_types::Duration::try_from);
+            request.wait_for = Some(v1::WaitFor {
+                condition: Some(condition),
+                timeout: timeout
+                    .transpose()
+                    .map_err(|e| Failure::Usage(e.to_string()))?,
+            });
+        }
+        Ok(request)
+    }
+
+    fn base(&self) -> Result<v1::SpawnRequest, Failure> {
+        let Some(file) = &self.file else {
+            return Ok(v1::SpawnRequest::default());
+        };
+        let text = String::from_utf8(contents(file)?)
+            .map_err(|e| Failure::Usage(format!("{}: {e}", file.display())))?;
+        json::read("SpawnRequest", &text)
+            .map_err(|e| Failure::Usage(format!("{}: {e}", file.display())))
+    }
+
+    fn take_image(&mut self) -> Result<Option<v1::Image>, Failure> {
+        let Some(at) = self.image.take() else {
+            return Ok(None);
+        };
+        let id = self.image_id.take();
+        let mut image = image(at, self.image_format, id, self.sha256.take())?;
+        image.kernel = self.kernel.take().map(kernel).transpose()?;
+        image.ramdisk = self.ramdisk.take().map(kernel).transpose()?;
+        image.kernel_command_line = self.cmdline.take().unwrap_or_default();
+        Ok(Some(image))
+    }
+}
+
+fn kernel(at: String) -> Result<v1::KernelImage, Failure> {
+    let location = location(at)?;
+    Ok(v1::KernelImage {
+        image_id: last_part(&location),
+        location,
+        ..Default::default()
+    })
+}
+
+impl FlavorArgs {
+    fn put_over(&mut self, flavor: &mut v1::Flavor) {
+        if let Some(vcpus) = self.vcpus {
+            flavor.vcpus = vcpus;
+        } else if flavor.vcpus == 0 {
+            flavor.vcpus = VCPUS;
+        }
+        if let Some(memory) = self.memory_mib {
+            flavor.memory_mib = memory;
+        } else if flavor.memory_mib == 0 {
+            flavor.memory_mib = MEMORY_MIB;
+        }
+        for (from, to) in [
+            (self.root_gib, &mut flavor.root_gib),
+            (self.ephemeral_gib, &mut flavor.ephemeral_gib),
+            (self.swap_mib, &mut flavor.swap_mib),
+        ] {
+            *to = from.unwrap_or(*to);
+        }
+        flavor.extra_specs.extend(self.extra_spec.drain(..));
+    }
+}
+
+impl GuestArgs {
+    fn put_over(self, request: &mut v1::SpawnRequest) -> Result<(), Failure> {
+        if let Some(hostname) = self.hostname {
+            request.hostname = hostname;
+        }
+        if let Some(name) = self.name {
+            request.display_name = name;
+        }
+        request.metadata.extend(self.meta);
+        for file in &self.ssh_key {
+            request.ssh_public_keys.extend(keys(&contents(file)?));
+        }
+        if let Some(file) = &self.user_data {
+            request.user_data = contents(file)?;
+        }
+        for (path, file) in self.inject {
+            let contents = contents(Path::new(&file))?;
+            request
+                .injected_files
+                .push(v1::InjectedFile { path, contents });
+        }
+        if let Some(file) = &self.admin_password_file {
+            request.admin_password = first_line(&contents(file)?)
+                .ok_or_else(|| Failure::Usage(format!("{} has no password", file.display())))?;
+        }
+        if self.no_config_drive {
+            request.config_drive = Some(false);
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a file; of stdin for `-`.
+fn contents(file: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        fs::read(file)
+    };
+    bytes.map_err(|e| Failure::Usage(format!("{} cannot be read: {e}", file.display())))
+}
+
+fn first_line(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let line = text.lines().next()?;
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+fn keys(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.lines().map(str::trim);
+    let keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    keys.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests;
