@@ -117,9 +117,11 @@ fn wanted(spec: &InstanceSpec, board: MachineType) -> Vec<Wanted<'_>> {
         });
     }
     if spec.config_drive {
-        let by_board = match board {
-            MachineType::Q35 => DiskBus::Sata,
-            MachineType::Pc => DiskBus::Ide,
+        // Kernels made for clouds have no AHCI driver: a guest with virtio or SCSI disks surely has one for SCSI.
+        let by_board = match (board, bus) {
+            (MachineType::Pc, _) => DiskBus::Ide,
+            (MachineType::Q35, DiskBus::Virtio | DiskBus::Scsi) => DiskBus::Scsi,
+            (MachineType::Q35, _) => DiskBus::Sata,
         };
         wanted.push(Wanted {
             bus: spec.properties.cdrom_bus.unwrap_or(by_board),

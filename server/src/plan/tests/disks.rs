@@ -53,7 +53,7 @@ fn disks_are_named_in_the_order_of_their_roles() {
     );
     let config = plan.disks.last().unwrap();
     assert_eq!(config.device, DiskDevice::Cdrom);
-    assert_eq!(config.bus, DiskBus::Sata);
+    assert_eq!(config.bus, DiskBus::Scsi);
 }
 
 #[test]
