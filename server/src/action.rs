@@ -1,5 +1,9 @@
 //! One recipe a verb: which steps, in which order.
 
+mod destroy;
+mod pull_image;
+mod spawn;
+
 use async_trait::async_trait;
 
 use crate::{
@@ -8,6 +12,10 @@ use crate::{
     model::{InstanceId, InstanceRecord, Verb},
     task::Task,
 };
+
+pub use destroy::Destroy;
+pub use pull_image::PullImage;
+pub use spawn::Spawn;
 
 /// The recipe of one verb.
 #[async_trait]

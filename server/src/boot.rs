@@ -76,6 +76,26 @@ impl fmt::Display for Pattern {
     }
 }
 
+/// Something that a console showed for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The phase that was reached.
+    pub phase: Phase,
+    /// The line that showed it, its beginning if it is long; empty when no line did.
+    pub line: String,
+}
+
+/// What is told of the line: enough for a person to know it again.
+const EVIDENCE: usize = 256;
+
+impl Sight {
+    fn new(phase: Phase, line: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(&line[..line.len().min(4 * EVIDENCE)]);
+        let line = text.trim().chars().take(EVIDENCE).collect();
+        Self { phase, line }
+    }
+}
+
 /// Follows one boot of one guest.
 #[derive(Debug)]
 pub struct BootWatch {
@@ -98,11 +118,11 @@ impl BootWatch {
         }
     }
 
-    /// Takes what the console showed next; answers with the phases now seen for the first time, in order.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Phase> {
+    /// Takes what the console showed next; answers with what is now seen for the first time, in order.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Sight> {
         let mut seen = Vec::new();
         if self.reached.is_none() && bytes.iter().any(|&b| b != 0) {
-            self.reach(Phase::Firmware, &mut seen);
+            self.reach(Phase::Firmware, &[], &mut seen);
         }
         for &byte in bytes {
             if self.is_over() {
@@ -137,7 +157,7 @@ impl BootWatch {
         self.reached == Some(Phase::Userspace) && (self.pattern_seen || self.pattern.is_none())
     }
 
-    fn push(&mut self, byte: u8, seen: &mut Vec<Phase>) {
+    fn push(&mut self, byte: u8, seen: &mut Vec<Sight>) {
         if self.line.len() == LINE_MAX {
             self.look(seen);
             self.line.drain(..LINE_MAX / 2);
@@ -145,26 +165,26 @@ impl BootWatch {
         self.line.push(byte);
     }
 
-    fn look(&mut self, seen: &mut Vec<Phase>) {
+    fn look(&mut self, seen: &mut Vec<Sight>) {
         if self.line.is_empty() {
             return;
         }
         let line = mem::take(&mut self.line);
         if let Some(phase) = marker::phase(&line, self.reached) {
-            self.reach(phase, seen);
+            self.reach(phase, &line, seen);
         }
         let matches = |pattern: &Pattern| pattern.0.is_match(&line);
         if !self.pattern_seen && self.pattern.as_ref().is_some_and(matches) {
             self.pattern_seen = true;
-            seen.push(Phase::ConsolePattern);
+            seen.push(Sight::new(Phase::ConsolePattern, &line));
         }
         self.line = line;
     }
 
-    fn reach(&mut self, phase: Phase, seen: &mut Vec<Phase>) {
+    fn reach(&mut self, phase: Phase, line: &[u8], seen: &mut Vec<Sight>) {
         if self.reached < Some(phase) {
             self.reached = Some(phase);
-            seen.push(phase);
+            seen.push(Sight::new(phase, line));
         }
     }
 }

@@ -6,7 +6,16 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use claims::{Claim, ClaimError, Claims, Policy, Totals};
 
-use crate::{hypervisor::Hypervisor, model::InstanceId, store::Store};
+use crate::{
+    console::Watcher,
+    error::{Error, Result},
+    hypervisor::Hypervisor,
+    image::Images,
+    model::InstanceId,
+    plan::PlanSettings,
+    store::Store,
+    vif::Vifs,
+};
 
 /// Where the host keeps what.
 #[derive(Clone, Debug)]
@@ -32,10 +41,49 @@ impl Paths {
 pub struct Host {
     /// Runs the guests.
     pub hypervisor: Arc<dyn Hypervisor>,
+    /// Images, and the disks made of them.
+    pub images: Images,
+    /// Plugs interfaces.
+    pub vifs: Vifs,
+    /// What the host's owner has settled for all guests.
+    pub plan: PlanSettings,
+    /// Wakes readers of console logs.
+    pub watcher: Watcher,
     /// Keeps what must survive.
     pub store: Store,
     /// Who has claimed what of this host.
     pub claims: Claims,
     /// Where things lie.
     pub paths: Paths,
+}
+
+impl Host {
+    /// Removes the folder of an instance with all that is in it; absent is a success.
+    ///
+    /// # Errors
+    /// When something in it cannot be removed.
+    pub async fn remove_instance_folder(&self, id: InstanceId) -> Result<()> {
+        match tokio::fs::remove_dir_all(self.paths.instance(id)).await {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::internal(format!(
+                "the folder of instance {id} cannot be removed: {e}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Learns from the hypervisor and the file system what the host has.
+    ///
+    /// # Errors
+    /// When either cannot be asked.
+    pub async fn learn_totals(&self) -> Result<()> {
+        let capabilities = self.hypervisor.capabilities().await?;
+        let disk = rustix::fs::statvfs(&self.paths.state)
+            .map_err(|e| Error::internal(format!("the state directory cannot be measured: {e}")))?;
+        self.claims.set_totals(Totals {
+            cpus: u64::from(capabilities.cpus),
+            memory_mib: capabilities.memory >> 20,
+            disk_gib: (disk.f_blocks * disk.f_frsize) >> 30,
+        });
+        Ok(())
+    }
 }

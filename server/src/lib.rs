@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod api;
+pub mod app;
 pub mod boot;
 pub mod config;
 pub mod config_drive;
@@ -16,8 +17,11 @@ pub mod image;
 pub mod model;
 pub mod operation;
 pub mod plan;
+pub mod recover;
+pub mod step;
 pub mod store;
 pub mod sys;
 pub mod task;
 pub mod telemetry;
+pub mod upkeep;
 pub mod vif;

@@ -34,7 +34,7 @@ pub fn status(e: &Error) -> Status {
     Status::with_error_details(code(e), clipped(e.message(), MESSAGE), details(e))
 }
 
-fn code(e: &Error) -> Code {
+pub(super) fn code(e: &Error) -> Code {
     match e.kind() {
         Kind::Invalid => Code::InvalidArgument,
         Kind::NotFound => Code::NotFound,

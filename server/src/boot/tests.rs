@@ -113,9 +113,27 @@ fn watch(pattern: &str) -> BootWatch {
     BootWatch::new(Some(pattern.parse().expect("a pattern")))
 }
 
+fn feed(watch: &mut BootWatch, bytes: &[u8]) -> Vec<Phase> {
+    watch
+        .feed(bytes)
+        .into_iter()
+        .map(|sight| sight.phase)
+        .collect()
+}
+
+#[test]
+fn the_line_that_showed_a_phase_is_told() {
+    let mut watch = BootWatch::new(None);
+    let seen = watch.feed(b"\x1b[0m[    0.000000] Linux version 6.1.0\r\nmore");
+    assert_eq!(seen[1].line, "[    0.000000] Linux version 6.1.0");
+}
+
 fn pieces(console: &[u8], size: usize) -> Vec<Phase> {
     let mut watch = BootWatch::new(None);
-    console.chunks(size).flat_map(|c| watch.feed(c)).collect()
+    console
+        .chunks(size)
+        .flat_map(|c| feed(&mut watch, c))
+        .collect()
 }
 
 #[test]
@@ -123,7 +141,7 @@ fn each_phase_is_told_at_the_line_that_shows_it() {
     for (name, lines) in CONSOLES {
         let mut watch = BootWatch::new(None);
         for (line, expected) in *lines {
-            let seen = watch.feed(line.as_bytes());
+            let seen = feed(&mut watch, line.as_bytes());
             let last = seen.last().copied();
             assert_eq!(last, *expected, "{name}: {line:?} showed {seen:?}");
         }
@@ -146,30 +164,30 @@ fn pieces_of_any_size_show_the_same_phases() {
 fn a_later_phase_implies_the_earlier_and_nothing_goes_back() {
     let mut watch = BootWatch::new(None);
     assert!(!watch.has_reached(Firmware));
-    assert_eq!(watch.feed(b"\0\0\0"), []);
-    assert_eq!(watch.feed(b"Linux version 6.1\n"), [Firmware, Kernel]);
+    assert_eq!(feed(&mut watch, b"\0\0\0"), []);
+    assert_eq!(feed(&mut watch, b"Linux version 6.1\n"), [Firmware, Kernel]);
     assert!(watch.has_reached(Bootloader) && !watch.has_reached(Userspace));
-    assert_eq!(watch.feed(b"GNU GRUB  version 2.06\n"), []);
+    assert_eq!(feed(&mut watch, b"GNU GRUB  version 2.06\n"), []);
     assert!(!watch.is_over());
-    assert_eq!(watch.feed(b"host login: "), [Userspace]);
+    assert_eq!(feed(&mut watch, b"host login: "), [Userspace]);
     assert!(watch.is_over());
 }
 
 #[test]
 fn the_callers_pattern_is_found_in_clean_lines_across_pieces() {
     let mut watch = watch(r"^READY \d+$");
-    assert_eq!(watch.feed(b"not READY 1\r\nRE\x1b[1"), [Firmware]);
-    assert_eq!(watch.feed(b";32mADY\x1b[0m\0 "), []);
-    assert_eq!(watch.feed(b"42"), [ConsolePattern]);
-    assert_eq!(watch.feed(b"\r\nREADY 43\r\n"), []);
+    assert_eq!(feed(&mut watch, b"not READY 1\r\nRE\x1b[1"), [Firmware]);
+    assert_eq!(feed(&mut watch, b";32mADY\x1b[0m\0 "), []);
+    assert_eq!(feed(&mut watch, b"42"), [ConsolePattern]);
+    assert_eq!(feed(&mut watch, b"\r\nREADY 43\r\n"), []);
     assert!(watch.has_reached(ConsolePattern) && !watch.is_over());
 }
 
 #[test]
 fn bytes_that_are_no_text_can_be_looked_for() {
     let mut watch = watch(r"(?-u)\xff\xfe!");
-    assert_eq!(watch.feed(b"\xff\xfe"), [Firmware]);
-    assert_eq!(watch.feed(b"!"), [ConsolePattern]);
+    assert_eq!(feed(&mut watch, b"\xff\xfe"), [Firmware]);
+    assert_eq!(feed(&mut watch, b"!"), [ConsolePattern]);
 }
 
 #[test]
@@ -184,18 +202,18 @@ fn patterns_that_say_nothing_or_too_much_are_refused() {
 fn a_guest_without_line_breaks_is_kept_within_bounds_and_still_watched() {
     let mut watch = watch("needle");
     for _ in 0..100 {
-        watch.feed(&[b'x'; 10_000]);
+        feed(&mut watch, &[b'x'; 10_000]);
         assert!(watch.line.capacity() <= 2 * LINE_MAX);
     }
-    assert_eq!(watch.feed(b"xxnee"), []);
-    assert_eq!(watch.feed(b"dle"), [ConsolePattern]);
+    assert_eq!(feed(&mut watch, b"xxnee"), []);
+    assert_eq!(feed(&mut watch, b"dle"), [ConsolePattern]);
 }
 
 proptest! {
     #[test]
     fn no_bytes_confuse_it(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..20)) {
         let mut watch = watch("zzz+");
-        let seen: Vec<Phase> = chunks.iter().flat_map(|c| watch.feed(c)).collect();
+        let seen: Vec<Phase> = chunks.iter().flat_map(|c| feed(&mut watch, c)).collect();
         let boot: Vec<_> = seen.iter().filter(|p| **p != ConsolePattern).collect();
         assert!(boot.is_sorted(), "{seen:?}");
     }

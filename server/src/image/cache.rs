@@ -47,6 +47,14 @@ impl ImageKey {
     }
 }
 
+impl ImageKey {
+    /// Reads back a key as it was shown; none when it could not have been one.
+    pub fn read(text: &str) -> Option<Self> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        text.chars().all(plain).then(|| Self(text.to_owned()))
+    }
+}
+
 impl fmt::Display for ImageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

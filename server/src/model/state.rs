@@ -51,6 +51,9 @@ pub struct InstanceRecord {
     /// Size of its root disk, once the image told it.
     #[serde(default)]
     pub root: Option<Bytes>,
+    /// The cache's names of the images that its disks rest on.
+    #[serde(default)]
+    pub images: Vec<String>,
     /// When its spawn began.
     pub created: SystemTime,
     /// When it reached RUNNING first.

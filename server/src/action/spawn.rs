@@ -1,0 +1,222 @@
+//! Spawn: a virtual machine from an image, phase by phase; on any failure the host is as it was.
+
+mod boot;
+
+use std::{sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::{
+    action::Action,
+    error::{Error, Kind, Result},
+    host::{Claim, Host},
+    model::{
+        Bytes, InstanceId, InstanceRecord, InstanceSpec, InstanceState, OperationId, Phase, Verb,
+    },
+    plan::{self, Placed, Plan},
+    step::{
+        ClaimResources, ClaimRoot, CreateDisks, DefineGuest, FetchImage, Fetched, PlugVifs,
+        Register, StartGuest, WriteConfigDrive,
+    },
+    task::Task,
+};
+
+/// Makes an instance and starts it.
+#[derive(Debug)]
+pub struct Spawn {
+    spec: Arc<InstanceSpec>,
+    plan: Plan,
+    fingerprint: String,
+    result: Mutex<Option<InstanceRecord>>,
+}
+
+impl Spawn {
+    /// Plans the spawn; touches nothing.
+    ///
+    /// # Errors
+    /// When the hypervisor cannot be asked what it can do, or the spec asks for what it cannot.
+    pub async fn new(host: &Host, spec: InstanceSpec, fingerprint: String) -> Result<Self> {
+        let capabilities = host.hypervisor.capabilities().await?;
+        let plan = plan::build(&spec, &capabilities, &host.plan)?;
+        Ok(Self {
+            spec: Arc::new(spec),
+            plan,
+            fingerprint,
+            result: Mutex::default(),
+        })
+    }
+
+    /// What the caller waits for, as text: a part of what makes two requests equal.
+    pub fn wait_for(&self) -> String {
+        format!("{:?}", self.spec.wait_for)
+    }
+
+    /// Whether the instance that is there is the one that is asked for.
+    ///
+    /// # Errors
+    /// `INSTANCE_EXISTS` when it is another.
+    pub fn same(record: &InstanceRecord, fingerprint: &str) -> Result<()> {
+        if record.fingerprint == fingerprint {
+            return Ok(());
+        }
+        let id = record.spec.id;
+        let message = format!("instance {id} is here already, with another spec");
+        Err(Error::new(Kind::Exists, "INSTANCE_EXISTS", message).with("instance_id", id))
+    }
+
+    /// Whether the host has room for it; takes nothing.
+    ///
+    /// # Errors
+    /// Names every shortage.
+    pub fn check(&self, host: &Host) -> Result<()> {
+        if let Some(record) = host.store.instance(self.spec.id) {
+            Self::same(&record, &self.fingerprint)?;
+        }
+        let claim = Claim::of(&self.spec, self.root());
+        Ok(host.claims.check(self.spec.id, claim, &self.spec.limits)?)
+    }
+
+    /// Size of the root disk as far as it is known before the image is.
+    fn root(&self) -> Bytes {
+        self.spec.flavor.root.unwrap_or(Bytes(0))
+    }
+
+    fn record(&self, operation: OperationId) -> InstanceRecord {
+        InstanceRecord {
+            spec: (*self.spec).clone(),
+            fingerprint: self.fingerprint.clone(),
+            operation,
+            state: InstanceState::Building,
+            root: None,
+            images: Vec::new(),
+            created: SystemTime::now(),
+            launched: None,
+        }
+    }
+
+    async fn claim(&self, task: &mut Task, record: &InstanceRecord) -> Result<()> {
+        let instance = self.spec.id;
+        task.run(Register {
+            instance,
+            record: Some(record.clone()),
+        })
+        .await?;
+        let claim = Claim::of(&self.spec, self.root());
+        task.run(ClaimResources {
+            instance,
+            claim,
+            limits: self.spec.limits.clone(),
+        })
+        .await
+    }
+
+    async fn fetch(&self, task: &mut Task) -> Result<Fetched> {
+        let spec = &self.spec;
+        let step = FetchImage {
+            instance: spec.id,
+            image: spec.image.clone(),
+            kernel: spec.kernel.clone(),
+        };
+        task.run(step).await
+    }
+
+    /// Size of the root disk: the flavor's, or else the image's own.
+    async fn root_disk(&self, task: &mut Task, image: Bytes) -> Result<Bytes> {
+        match self.spec.flavor.root {
+            Some(root) if root < image => {
+                let message =
+                    format!("the image's disk of {image} does not fit a root disk of {root}");
+                let e = Error::new(Kind::Precondition, "FLAVOR_DISK_TOO_SMALL", message);
+                Err(e
+                    .with("image", image)
+                    .with("root", root)
+                    .in_phase(Phase::FetchImage))
+            }
+            Some(root) => Ok(root),
+            None => {
+                let (instance, limits) = (self.spec.id, self.spec.limits.clone());
+                let claim = Claim::of(&self.spec, image);
+                task.run(ClaimRoot {
+                    whole: ClaimResources {
+                        instance,
+                        claim,
+                        limits,
+                    },
+                })
+                .await?;
+                Ok(image)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Action for Spawn {
+    const VERB: Verb = Verb::Spawn;
+
+    fn instance(&self) -> Option<InstanceId> {
+        Some(self.spec.id)
+    }
+
+    fn admit(&self, host: &Host) -> Result<()> {
+        match host.store.instance(self.spec.id) {
+            None => Ok(()),
+            Some(record) => {
+                Self::same(&record, &self.fingerprint)?;
+                let message = format!(
+                    "instance {} is left over from a failed operation; destroy it first",
+                    self.spec.id
+                );
+                Err(Error::new(Kind::Precondition, "INSTANCE_STATE", message)
+                    .with("instance_id", self.spec.id))
+            }
+        }
+    }
+
+    async fn run(&self, task: &mut Task) -> Result<()> {
+        let instance = self.spec.id;
+        let mut record = self.record(task.report().record().id);
+        self.claim(task, &record).await?;
+        let fetched = self.fetch(task).await?;
+        let root = self.root_disk(task, fetched.base.virtual_size).await?;
+        // Written before anything rests on it: a guest that is adopted after a crash is told from this.
+        record.root = Some(root);
+        record.images = fetched.keys.clone();
+        task.host().store.put_instance(record.clone()).await?;
+        task.run(CreateDisks::new(&self.plan, fetched.base.clone(), root))
+            .await?;
+        if let Some(drive) = WriteConfigDrive::new(self.spec.clone(), &self.plan) {
+            task.run(drive).await?;
+        }
+        let plugged = task.run(PlugVifs::new(&self.plan)).await?;
+        let folder = task.host().paths.instance(instance);
+        let (kernel, ramdisk) = (fetched.kernel, fetched.ramdisk);
+        let placed = Placed {
+            folder,
+            kernel,
+            ramdisk,
+            created: record.created,
+        };
+        let domain = plan::assemble(&self.plan, &placed, &plugged)?;
+        task.run(DefineGuest {
+            instance,
+            domain: Some(domain),
+        })
+        .await?;
+        let signals = task.host().hypervisor.signals(instance);
+        task.run(StartGuest { instance }).await?;
+        task.report().mark(Phase::Running, "the guest runs");
+        record.state = InstanceState::Active;
+        record.launched = Some(SystemTime::now());
+        if let Some(wait_for) = &self.spec.wait_for {
+            boot::wait(task, instance, (wait_for, signals)).await?;
+        }
+        *self.result.lock() = Some(record);
+        Ok(())
+    }
+
+    fn result(&self) -> Option<InstanceRecord> {
+        self.result.lock().clone()
+    }
+}

@@ -1,0 +1,404 @@
+//! InstanceService: what is served of it.
+
+use computedriver::v1::{self, instance_service_server::InstanceService};
+use futures::{StreamExt, stream};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Api, convert,
+    operation::heartbeat,
+    page,
+    status::status,
+    stream::{Answers, Seen, follow},
+};
+use crate::{
+    action::{Destroy, Spawn},
+    error::Error,
+    hypervisor::{GuestInfo, HypervisorError},
+    model::{Bytes, InstanceId, InstanceRecord, InstanceState, PowerState, Verb},
+    operation::RequestKey,
+    plan::{self, Plan},
+    task::Progress,
+};
+
+type Reply<T> = Result<Response<T>, Status>;
+
+/// A batch of StreamInstances when the caller does not say.
+const BATCH: usize = 500;
+
+/// Bytes that a file takes; none when it cannot be reached.
+fn allocated(path: &std::path::Path) -> Option<Bytes> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path)
+        .ok()
+        .map(|file| Bytes(file.blocks() * 512))
+}
+
+fn not_found(id: InstanceId) -> Error {
+    HypervisorError::NotFound(id).into()
+}
+
+/// What is told of a guest that cannot be asked, or that the hypervisor has no word for.
+fn silent(record: &InstanceRecord, state: PowerState) -> GuestInfo {
+    let kib = record.spec.flavor.memory.kib();
+    GuestInfo {
+        state,
+        max_mem_kib: kib,
+        mem_kib: kib,
+        num_cpu: record.spec.flavor.vcpus,
+        cpu_time_ns: 0,
+    }
+}
+
+impl Api {
+    /// The guest as the hypervisor sees it. Unreachable is UNKNOWN; known here but not there is NOSTATE, never gone.
+    async fn guest(&self, record: &InstanceRecord) -> Result<GuestInfo, Error> {
+        match self.host.hypervisor.info(record.spec.id).await {
+            Ok(info) => Ok(info),
+            Err(HypervisorError::NotFound(_)) => Ok(silent(record, PowerState::NoState)),
+            Err(HypervisorError::Unavailable { .. } | HypervisorError::Timeout { .. }) => {
+                Ok(silent(record, PowerState::Unknown))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn info(&self, record: &InstanceRecord, guest: GuestInfo) -> v1::InstanceInfo {
+        let holder = self.operations.holder(record.spec.id);
+        v1::InstanceInfo {
+            instance_id: record.spec.id.to_string(),
+            state: convert::power_state(guest.state).into(),
+            max_mem_kib: guest.max_mem_kib,
+            mem_kib: guest.mem_kib,
+            num_cpu: guest.num_cpu,
+            cpu_time_ns: guest.cpu_time_ns,
+            display_name: record.spec.display_name.clone(),
+            operation_id: holder.map(|id| id.to_string()).unwrap_or_default(),
+            created_time: Some(convert::timestamp(record.created)),
+        }
+    }
+
+    /// Many at once: one question to the hypervisor for all of them.
+    async fn infos(
+        &self,
+        records: &[std::sync::Arc<InstanceRecord>],
+    ) -> Result<Vec<v1::InstanceInfo>, Error> {
+        let listed = match self.host.hypervisor.list().await {
+            Ok(list) => Some(
+                list.into_iter()
+                    .collect::<std::collections::HashMap<_, _>>(),
+            ),
+            Err(HypervisorError::Unavailable { .. } | HypervisorError::Timeout { .. }) => None,
+            Err(e) => return Err(e.into()),
+        };
+        let guest = |record: &InstanceRecord| match &listed {
+            None => silent(record, PowerState::Unknown),
+            Some(list) => list
+                .get(&record.spec.id)
+                .copied()
+                .unwrap_or_else(|| silent(record, PowerState::NoState)),
+        };
+        Ok(records
+            .iter()
+            .map(|record| self.info(record, guest(record)))
+            .collect())
+    }
+
+    async fn instance(&self, id: InstanceId) -> Result<v1::Instance, Error> {
+        let record = self.host.store.instance(id).ok_or_else(|| not_found(id))?;
+        let guest = self.guest(&record).await?;
+        let live = match guest.state {
+            PowerState::Running | PowerState::Paused => {
+                self.host.hypervisor.live(id).await.unwrap_or_default()
+            }
+            _ => crate::hypervisor::LiveGuest::default(),
+        };
+        let holder = self.operations.holder(id);
+        let plan = self.plan(&record).await;
+        let folder = self.host.paths.instance(id);
+        let files = plan
+            .iter()
+            .flat_map(|plan| &plan.disks)
+            .map(|disk| allocated(&folder.join(&disk.file_name)));
+        let allocated = files.collect();
+        Ok(convert::instance(
+            &record,
+            convert::Seen {
+                guest,
+                live,
+                holder,
+                plan,
+                allocated,
+            },
+        ))
+    }
+
+    /// What the instance was made of: the plan is a function of its spec, so it need not be kept.
+    async fn plan(&self, record: &InstanceRecord) -> Option<Plan> {
+        let capabilities = self.host.hypervisor.capabilities().await.ok()?;
+        plan::build(&record.spec, &capabilities, &self.host.plan).ok()
+    }
+
+    async fn begin_spawn(&self, request: v1::SpawnRequest) -> Result<Begun, Error> {
+        let spawn = convert::spawn(request, self.about.config_drive)?;
+        let fingerprint = self.host.store.fingerprinter().spec(&spawn.spec);
+        let fingerprint = fingerprint.map_err(|e| Error::internal(e.to_string()))?;
+        let id = spawn.spec.id;
+        let action = Spawn::new(&self.host, spawn.spec, fingerprint.clone()).await?;
+        let body = self.host.store.fingerprinter().of(&[
+            b"spawn",
+            fingerprint.as_bytes(),
+            action.wait_for().as_bytes(),
+        ]);
+        let key = RequestKey {
+            request: spawn.request,
+            fingerprint: body,
+        };
+        if spawn.validate_only {
+            action.check(&self.host)?;
+            return Ok(Begun::Already(id));
+        }
+        let fresh = self.operations.find(&key, Verb::Spawn, Some(id)).await?;
+        if fresh.is_none() && self.already(id, &fingerprint)? {
+            return Ok(Begun::Already(id));
+        }
+        self.operations
+            .begin(key, action)
+            .await
+            .map(|progress| Begun::Running(id, progress))
+    }
+
+    /// Whether the instance is here and equal; another one with the same id is an error.
+    fn already(&self, id: InstanceId, fingerprint: &str) -> Result<bool, Error> {
+        match self.host.store.instance(id) {
+            Some(record) if record.state == InstanceState::Active => {
+                Spawn::same(&record, fingerprint).map(|()| true)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+enum Begun {
+    Already(InstanceId),
+    Running(InstanceId, watch::Receiver<Progress>),
+}
+
+#[tonic::async_trait]
+impl InstanceService for Api {
+    async fn spawn(&self, request: Request<v1::SpawnRequest>) -> Reply<Answers<v1::SpawnResponse>> {
+        use v1::spawn_response::Event;
+        let validate = request.get_ref().validate_only;
+        let (id, progress) = match Box::pin(self.begin_spawn(request.into_inner()))
+            .await
+            .map_err(|e| status(&e))?
+        {
+            Begun::Already(_) if validate => return Ok(Response::new(Box::pin(stream::empty()))),
+            Begun::Already(id) => {
+                let instance = self.instance(id).await.map_err(|e| status(&e))?;
+                let last = v1::SpawnResponse {
+                    event: Some(Event::Instance(instance)),
+                };
+                return Ok(Response::new(Box::pin(stream::iter([Ok(last)]))));
+            }
+            Begun::Running(id, progress) => (id, progress),
+        };
+        let api = self.clone();
+        let answers = follow(progress, self.drain.clone()).then(move |seen| {
+            let api = api.clone();
+            async move {
+                let event = match seen? {
+                    Seen::Progress(event) => Event::Progress(convert::progress(*event)),
+                    Seen::Heartbeat => Event::Heartbeat(heartbeat()),
+                    Seen::Done => Event::Instance(api.instance(id).await.map_err(|e| status(&e))?),
+                };
+                Ok(v1::SpawnResponse { event: Some(event) })
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn watch_boot(
+        &self,
+        request: Request<v1::WatchBootRequest>,
+    ) -> Reply<Answers<v1::WatchBootResponse>> {
+        use v1::watch_boot_response::Event;
+        let id = convert::instance_id(&request.into_inner().instance_id).map_err(|e| status(&e))?;
+        let record = self
+            .host
+            .store
+            .instance(id)
+            .ok_or_else(|| status(&not_found(id)))?;
+        let operation = self.operations.holder(id).unwrap_or(record.operation);
+        let watched = self.operations.watch(operation).await.ok();
+        let watched = watched.filter(|progress| progress.borrow().record.verb == Verb::Spawn);
+        let Some(progress) = watched else {
+            let instance = self.instance(id).await.map_err(|e| status(&e))?;
+            let last = v1::WatchBootResponse {
+                event: Some(Event::Instance(instance)),
+            };
+            return Ok(Response::new(Box::pin(stream::iter([Ok(last)]))));
+        };
+        let first = Event::Operation(convert::operation(
+            &progress.borrow(),
+            self.operations.cancelling(operation),
+        ));
+        let api = self.clone();
+        let rest = follow(progress, self.drain.clone()).then(move |seen| {
+            let api = api.clone();
+            async move {
+                Ok(match seen? {
+                    Seen::Progress(event) => Event::Progress(convert::progress(*event)),
+                    Seen::Heartbeat => Event::Heartbeat(heartbeat()),
+                    Seen::Done => Event::Instance(api.instance(id).await.map_err(|e| status(&e))?),
+                })
+            }
+        });
+        let events = stream::iter([Ok(first)]).chain(rest);
+        let answers =
+            events.map(|event| event.map(|event| v1::WatchBootResponse { event: Some(event) }));
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn destroy(
+        &self,
+        request: Request<v1::DestroyRequest>,
+    ) -> Reply<Answers<v1::DestroyResponse>> {
+        use v1::destroy_response::Event;
+        let request = request.into_inner();
+        let (id, key) =
+            convert::destroy(&request, self.host.store.fingerprinter()).map_err(|e| status(&e))?;
+        let absent = self.host.store.instance(id).is_none();
+        let progress = self
+            .operations
+            .begin(key, Destroy { instance: id })
+            .await
+            .map_err(|e| status(&e))?;
+        let answers = follow(progress, self.drain.clone()).map(move |seen| {
+            let event = match seen? {
+                Seen::Progress(event) => Event::Progress(convert::progress(*event)),
+                Seen::Heartbeat => Event::Heartbeat(heartbeat()),
+                Seen::Done => Event::Destroyed(v1::Destroyed {
+                    instance_id: id.to_string(),
+                    absent,
+                }),
+            };
+            Ok(v1::DestroyResponse { event: Some(event) })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Reply<v1::GetInfoResponse> {
+        let id = convert::instance_id(&request.into_inner().instance_id).map_err(|e| status(&e))?;
+        let record = self
+            .host
+            .store
+            .instance(id)
+            .ok_or_else(|| status(&not_found(id)))?;
+        let guest = self.guest(&record).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::GetInfoResponse {
+            info: Some(self.info(&record, guest)),
+        }))
+    }
+
+    async fn get_instance(
+        &self,
+        request: Request<v1::GetInstanceRequest>,
+    ) -> Reply<v1::GetInstanceResponse> {
+        let id = convert::instance_id(&request.into_inner().instance_id).map_err(|e| status(&e))?;
+        let instance = self.instance(id).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::GetInstanceResponse {
+            instance: Some(instance),
+        }))
+    }
+
+    async fn list_instances(
+        &self,
+        request: Request<v1::ListInstancesRequest>,
+    ) -> Reply<v1::ListInstancesResponse> {
+        let request = request.into_inner();
+        let (records, next_page_token) = self
+            .page(request.page_size, &request.page_token)
+            .map_err(|e| status(&e))?;
+        Ok(Response::new(v1::ListInstancesResponse {
+            instance_ids: records
+                .iter()
+                .map(|record| record.spec.id.to_string())
+                .collect(),
+            next_page_token,
+            total_size: self.total(),
+        }))
+    }
+
+    async fn list_instances_detail(
+        &self,
+        request: Request<v1::ListInstancesDetailRequest>,
+    ) -> Reply<v1::ListInstancesDetailResponse> {
+        let request = request.into_inner();
+        let (records, next_page_token) = self
+            .page(request.page_size, &request.page_token)
+            .map_err(|e| status(&e))?;
+        let instances = self.infos(&records).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::ListInstancesDetailResponse {
+            instances,
+            next_page_token,
+            total_size: self.total(),
+        }))
+    }
+
+    async fn stream_instances(
+        &self,
+        request: Request<v1::StreamInstancesRequest>,
+    ) -> Reply<Answers<v1::StreamInstancesResponse>> {
+        let batch = match request.into_inner().batch_size {
+            0 => BATCH,
+            asked => page::size(asked),
+        };
+        // One look for all: the set is consistent, whatever begins or ends while it is sent.
+        let records = self.host.store.instances();
+        let infos = self.infos(&records).await.map_err(|e| status(&e))?;
+        let total_size = infos.len() as u64;
+        let mut batches: Vec<_> = infos.chunks(batch).map(<[_]>::to_vec).collect();
+        if batches.is_empty() {
+            batches.push(Vec::new());
+        }
+        let answer = move |instances| {
+            Ok(v1::StreamInstancesResponse {
+                instances,
+                total_size,
+            })
+        };
+        Ok(Response::new(Box::pin(stream::iter(
+            batches.into_iter().map(answer),
+        ))))
+    }
+}
+
+impl Api {
+    fn total(&self) -> u64 {
+        self.host.store.count() as u64
+    }
+
+    fn page(
+        &self,
+        size: u32,
+        token: &str,
+    ) -> Result<(Vec<std::sync::Arc<InstanceRecord>>, String), Error> {
+        let size = page::size(size);
+        let after = page::after("instances", token)?;
+        let after = after.map(|id| convert::instance_id(&id)).transpose()?;
+        let mut records = self.host.store.instances_after(after, size + 1);
+        let more = records.len() > size;
+        records.truncate(size);
+        let last = records
+            .last()
+            .filter(|_| more)
+            .map(|record| record.spec.id.to_string());
+        Ok((
+            records,
+            last.map(|last| page::token("instances", &last))
+                .unwrap_or_default(),
+        ))
+    }
+}

@@ -1,0 +1,252 @@
+//! The composition root: configuration → parts → a running server, and its orderly end.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{
+    api::{About, Api},
+    config::{self, Config},
+    console::Watcher,
+    domain,
+    error::{Error, Result, chain},
+    host::{Claims, Host, Paths, Policy, Totals},
+    hypervisor::{
+        Hypervisor,
+        libvirt::{ConnectTo, Libvirt, LibvirtSettings, VirtChoice},
+    },
+    image::{FetchLimits, ImageSettings, Images},
+    model::{Bytes, MachineType},
+    operation::Operations,
+    plan::{CpuChoice, PlanSettings},
+    recover,
+    store::Store,
+    upkeep::{self, Bounds},
+    vif::Vifs,
+};
+
+/// Between two tries to look after what an earlier life left.
+const RECOVER_PAUSE: Duration = Duration::from_secs(1);
+
+/// The parts of a server, built and not yet serving.
+#[derive(Debug)]
+pub struct App {
+    host: Arc<Host>,
+    operations: Operations,
+    drain: CancellationToken,
+    api: Api,
+    bounds: Bounds,
+    drain_timeout: Duration,
+}
+
+fn wrong(what: &str, e: &(dyn std::error::Error + 'static)) -> Error {
+    Error::internal(format!("{what}: {}", chain(e)))
+}
+
+impl App {
+    /// Builds all parts. Nothing is served yet, no guest is touched.
+    ///
+    /// # Errors
+    /// When the state directory cannot be used, or another server uses it.
+    pub async fn build(config: &Config) -> Result<Self> {
+        prepare(config)?;
+        let hypervisor = hypervisor(config)?;
+        let store = Store::open(&config.state_dir).await?;
+        let images = images(config).await?;
+        let host = Arc::new(Host {
+            hypervisor,
+            images,
+            vifs: Vifs::linux(),
+            plan: plan(config),
+            watcher: Watcher::start().map_err(|e| wrong("console logs cannot be watched", &e))?,
+            store,
+            claims: Claims::new(policy(&config.resources)),
+            paths: Paths {
+                state: config.state_dir.clone(),
+            },
+        });
+        recover::books(&host);
+        let operations = Operations::new(host.clone());
+        let drain = CancellationToken::new();
+        let about = About {
+            my_ip: config.my_ip.unwrap_or_else(my_ip),
+            started: SystemTime::now(),
+            embedded: config.connect == config::Connect::Embedded,
+            config_drive: true,
+            max_message: usize::try_from(config.limits.message.0).unwrap_or(usize::MAX),
+        };
+        let api = Api::new(host.clone(), operations.clone(), drain.clone(), about);
+        let bounds = Bounds {
+            console_log: config.guests.console_log_max,
+            operations: config.limits.operation_retention,
+        };
+        Ok(Self {
+            host,
+            operations,
+            drain,
+            api,
+            bounds,
+            drain_timeout: config.drain_timeout,
+        })
+    }
+
+    /// What answers calls.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Cancelled when the server begins to end: streams heed it.
+    pub fn drain(&self) -> &CancellationToken {
+        &self.drain
+    }
+
+    /// Starts what works beside the calls: recovery first, then upkeep.
+    pub fn work(&self) -> JoinSet<()> {
+        let mut work = JoinSet::new();
+        work.spawn(recover(
+            self.host.clone(),
+            self.operations.clone(),
+            self.drain.clone(),
+        ));
+        work.spawn(upkeep::run(
+            self.host.clone(),
+            self.bounds,
+            self.drain.clone(),
+        ));
+        work
+    }
+
+    /// Ends: nothing new is begun, streams are told, running operations are waited for, within bounds.
+    pub async fn end(self, mut work: JoinSet<()>) {
+        self.drain.cancel();
+        self.operations.drain(self.drain_timeout).await;
+        self.host.images.close().await;
+        work.shutdown().await;
+    }
+}
+
+/// Looks after what an earlier life left, until it has succeeded once; then lets callers in.
+async fn recover(host: Arc<Host>, operations: Operations, stop: CancellationToken) {
+    let recovered = async {
+        while let Err(e) = recover::run(&host).await {
+            error!(error = %e, "what an earlier run left cannot be looked after yet");
+            tokio::time::sleep(RECOVER_PAUSE).await;
+        }
+        operations.open();
+        info!("ready");
+    };
+    tokio::select! {
+        () = recovered => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Makes the state directory. Others may pass through it, to the disks that QEMU's own user opens; they may not list it.
+fn prepare(config: &Config) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut folder = std::fs::DirBuilder::new();
+    folder.recursive(true).mode(0o711);
+    folder
+        .create(config.state_dir.join("instances"))
+        .map_err(|e| wrong("the state directory cannot be made", &e))
+}
+
+fn hypervisor(config: &Config) -> Result<Arc<dyn Hypervisor>> {
+    let connect = match &config.connect {
+        config::Connect::Embedded => ConnectTo::Embedded {
+            root: config.state_dir.join("qemu"),
+        },
+        config::Connect::Uri(_) => ConnectTo::Uri(config.uri()),
+    };
+    let virt_type = match config.virt_type {
+        config::Virt::Auto => VirtChoice::Auto,
+        config::Virt::Kvm => VirtChoice::Kvm,
+        config::Virt::Qemu => VirtChoice::Qemu,
+    };
+    let settings = LibvirtSettings {
+        virt_type,
+        ..LibvirtSettings::new(connect)
+    };
+    let hypervisor =
+        Libvirt::open(settings).map_err(|e| wrong("the hypervisor cannot be opened", &e))?;
+    Ok(hypervisor)
+}
+
+async fn images(config: &Config) -> Result<Images> {
+    let images = &config.images;
+    let settings = ImageSettings {
+        folder: config.state_dir.join("images"),
+        force_raw: images.force_raw || images.disks == config::DiskKind::Raw,
+        limits: FetchLimits {
+            file_folders: images.file_dirs.clone(),
+            max_size: images.max,
+            connect: images.connect_timeout,
+            idle: images.idle_timeout,
+            ..FetchLimits::default()
+        },
+    };
+    let open = tokio::task::spawn_blocking(move || Images::open(settings)).await;
+    Ok(open.map_err(|e| wrong("the image cache cannot be opened", &e))??)
+}
+
+fn plan(config: &Config) -> PlanSettings {
+    let guests = &config.guests;
+    PlanSettings {
+        machine: MachineType::Q35,
+        cpu: match guests.cpu_mode {
+            config::CpuMode::Auto => CpuChoice::Auto,
+            config::CpuMode::HostModel => CpuChoice::HostModel,
+            config::CpuMode::HostPassthrough => CpuChoice::HostPassthrough,
+            config::CpuMode::Maximum => CpuChoice::Maximum,
+            config::CpuMode::Custom => {
+                CpuChoice::Custom(guests.cpu_model.clone().unwrap_or_default())
+            }
+        },
+        disk_format: match config.images.disks {
+            config::DiskKind::Qcow2 => domain::Format::Qcow2,
+            config::DiskKind::Raw => domain::Format::Raw,
+        },
+        disk_cache: match guests.disk_cache {
+            config::DiskCache::None => domain::Cache::None,
+            config::DiskCache::Writeback => domain::Cache::Writeback,
+            config::DiskCache::Writethrough => domain::Cache::Writethrough,
+            config::DiskCache::Directsync => domain::Cache::Directsync,
+            config::DiskCache::Unsafe => domain::Cache::Unsafe,
+        },
+        vnc: guests.vnc,
+        spare_ports: u32::try_from(guests.spare_pcie_ports).unwrap_or(u32::MAX),
+        tb_cache: guests.tcg_cache_mib.and_then(Bytes::from_mib),
+        ..PlanSettings::default()
+    }
+}
+
+fn policy(resources: &config::Resources) -> Policy {
+    Policy {
+        cpu_ratio: resources.cpu_allocation_ratio,
+        memory_ratio: resources.ram_allocation_ratio,
+        disk_ratio: resources.disk_allocation_ratio,
+        reserved: Totals {
+            cpus: resources.reserved_host_cpus,
+            memory_mib: resources.reserved_host_memory_mib,
+            disk_gib: resources.reserved_host_disk_gib,
+        },
+    }
+}
+
+/// The address from which this host would speak to others: what the kernel chooses for a destination on the default
+/// route. Nothing is sent: connecting a datagram socket only looks up the route.
+fn my_ip() -> IpAddr {
+    let ask = || {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // An address reserved for documentation: nobody is there.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    ask().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}

@@ -1,0 +1,143 @@
+//! On start: finish or undo what an earlier life left, adopt what runs.
+//!
+//!   spawn, guest runs      ──▶ adopted: the operation succeeded, the instance is there
+//!   spawn, guest not there ──▶ undone by the same steps, newest first; the operation failed, interrupted
+//!   destroy                ──▶ finished
+//!   pull of an image       ──▶ failed, interrupted; the cache has cleaned itself
+//!
+//! Nothing is begun, and no guest is judged, before the hypervisor answers and has found its own guests again: unreachable
+//! is not deleted. A guest of ours that the store does not know is told in the log and left alone.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tracing::{error, info, warn};
+
+use crate::{
+    action::{Action, Destroy},
+    error::{Error, Kind, Result},
+    host::{Claim, Host},
+    hypervisor::{HypervisorError, Link},
+    image::ImageKey,
+    model::{
+        Bytes, InstanceRecord, InstanceState, OperationRecord, OperationState, PowerState, Verb,
+    },
+    step,
+    task::{Reporter, Task},
+};
+
+/// Writes the books of claims and of images in use anew from the store. Needs no hypervisor.
+pub fn books(host: &Host) {
+    for record in host.store.instances() {
+        let root = record.root.or(record.spec.flavor.root).unwrap_or(Bytes(0));
+        host.claims
+            .restore(record.spec.id, Claim::of(&record.spec, root));
+        for key in record.images.iter().filter_map(|key| ImageKey::read(key)) {
+            host.images.pin(&key, record.spec.id);
+        }
+    }
+}
+
+/// Waits for the hypervisor, then looks after all that an earlier life left.
+///
+/// # Errors
+/// When the store fails, or the hypervisor goes away again meanwhile; it may be called again.
+pub async fn run(host: &Arc<Host>) -> Result<()> {
+    let mut link = host.hypervisor.link();
+    if link.wait_for(|link| *link == Link::Up).await.is_err() {
+        return Err(Error::internal("the hypervisor's link ended"));
+    }
+    host.hypervisor.settle().await?;
+    host.learn_totals().await?;
+    for record in host.store.unsettled().await? {
+        let (id, verb) = (record.id, record.verb);
+        info!(operation = %id, verb = verb.as_str(), "found unfinished");
+        match verb {
+            Verb::Spawn => spawn(host, record).await?,
+            Verb::Destroy => destroy(host, record).await?,
+            Verb::PullImage => host.store.settle(interrupted(record), None).await?,
+        }
+    }
+    strangers(host).await
+}
+
+fn interrupted(record: OperationRecord) -> OperationRecord {
+    let message = "the server was restarted meanwhile; what the operation had done is undone";
+    let cause = Error::new(Kind::Pending, "OPERATION_INTERRUPTED", message);
+    OperationRecord {
+        state: OperationState::Failed,
+        ended: Some(SystemTime::now()),
+        error: Some(record.error.clone().unwrap_or(cause)),
+        ..record
+    }
+}
+
+async fn spawn(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
+    let instance = record.instance.and_then(|id| host.store.instance(id));
+    if let Some(instance) = &instance
+        && record.state == OperationState::Running
+        && runs(host, instance).await?
+    {
+        return adopt(host, record, instance).await;
+    }
+    let rows = host.store.steps(record.id).await?;
+    let begun = rows.iter().map(step::read).collect::<Result<Vec<_>>>()?;
+    let (report, _) = Reporter::new(record.clone());
+    let mut task = Task::resumed(host.clone(), record.id, report, begun);
+    match task.unwind().await {
+        Ok(()) => Ok(host.store.settle(interrupted(record), None).await?),
+        Err(e) => {
+            // The instance stays listed: a destroy takes the rest away.
+            error!(operation = %record.id, error = %e, "what a crash left cannot be taken back");
+            Ok(())
+        }
+    }
+}
+
+/// Whether the guest reached RUNNING before the crash, and still does.
+async fn runs(host: &Host, instance: &InstanceRecord) -> Result<bool> {
+    match host.hypervisor.info(instance.spec.id).await {
+        Ok(guest) => Ok(guest.state == PowerState::Running),
+        Err(HypervisorError::NotFound(_)) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+async fn adopt(host: &Host, record: OperationRecord, instance: &InstanceRecord) -> Result<()> {
+    info!(operation = %record.id, instance = %instance.spec.id, "the guest runs and is adopted");
+    let now = SystemTime::now();
+    let record = OperationRecord {
+        state: OperationState::Succeeded,
+        ended: Some(now),
+        ..record
+    };
+    let instance = InstanceRecord {
+        state: InstanceState::Active,
+        launched: Some(now),
+        ..instance.clone()
+    };
+    Ok(host.store.settle(record, Some(instance)).await?)
+}
+
+async fn destroy(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
+    let (report, _) = Reporter::new(record.clone());
+    if let Some(instance) = record.instance {
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let mut task = Task::new(host.clone(), record.id, report, cancel);
+        Destroy { instance }.run(&mut task).await?;
+    }
+    let ended = OperationRecord {
+        state: OperationState::Succeeded,
+        ended: Some(SystemTime::now()),
+        ..record
+    };
+    Ok(host.store.settle(ended, None).await?)
+}
+
+async fn strangers(host: &Host) -> Result<()> {
+    for (id, guest) in host.hypervisor.list().await? {
+        if host.store.instance(id).is_none() {
+            warn!(instance = %id, state = ?guest.state, "a guest of ours is not in the store; it is left alone");
+        }
+    }
+    Ok(())
+}

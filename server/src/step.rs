@@ -1,0 +1,40 @@
+//! Reversible changes to the host, each with the way back beside it.
+
+mod claim;
+mod disks;
+mod guest;
+mod image;
+mod vifs;
+
+pub use claim::{ClaimResources, ClaimRoot, Register};
+pub use disks::{CreateDisks, WriteConfigDrive};
+pub use guest::{DefineGuest, StartGuest};
+pub use image::{FetchImage, Fetched};
+pub use vifs::PlugVifs;
+
+use crate::{
+    error::{Error, Result},
+    store::BegunStep,
+    task::{Begun, Step},
+};
+
+/// Reads back a step that was written down.
+///
+/// # Errors
+/// When this computelet does not know it: it was written by a newer one.
+pub fn read(row: &BegunStep) -> Result<Begun> {
+    match row.name.as_str() {
+        Register::NAME => Begun::read::<Register>(row),
+        ClaimResources::NAME => Begun::read::<ClaimResources>(row),
+        ClaimRoot::NAME => Begun::read::<ClaimRoot>(row),
+        FetchImage::NAME => Begun::read::<FetchImage>(row),
+        CreateDisks::NAME => Begun::read::<CreateDisks>(row),
+        WriteConfigDrive::NAME => Begun::read::<WriteConfigDrive>(row),
+        PlugVifs::NAME => Begun::read::<PlugVifs>(row),
+        DefineGuest::NAME => Begun::read::<DefineGuest>(row),
+        StartGuest::NAME => Begun::read::<StartGuest>(row),
+        other => Err(Error::internal(format!(
+            "the store names a step {other:?} that this version does not know"
+        ))),
+    }
+}

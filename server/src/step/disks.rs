@@ -1,0 +1,200 @@
+//! The instance's folder: its disks, and its config drive.
+
+use std::{
+    collections::BTreeMap, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::SystemTime,
+};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    config_drive::{ConfigDrive, RANDOM_SEED_BYTES},
+    domain::Format,
+    error::{Error, Kind, Result},
+    host::Host,
+    image::{Base, DiskContent, Filesystem, ImageBackend, NewDisk, Qcow2, Raw},
+    model::{Bytes, InstanceId, InstanceSpec, Phase},
+    plan::{DiskPlan, DiskRole, Plan},
+    sys::file::{self, Durable, Part},
+    task::{Cx, Step},
+};
+
+/// Makes the instance's folder and the disks in it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CreateDisks {
+    /// Whose.
+    pub instance: InstanceId,
+    /// The disks to make; the config drive is not among them.
+    pub disks: Vec<DiskPlan>,
+    /// What the root disk begins as.
+    pub base: Base,
+    /// The root disk's size.
+    pub root: Bytes,
+}
+
+impl CreateDisks {
+    /// The disks of a plan.
+    pub fn new(plan: &Plan, base: Base, root: Bytes) -> Self {
+        let disks = plan
+            .disks
+            .iter()
+            .filter(|disk| disk.role != DiskRole::ConfigDrive);
+        Self {
+            instance: plan.instance,
+            disks: disks.cloned().collect(),
+            base,
+            root,
+        }
+    }
+
+    async fn make(&self, host: &Host, disk: &DiskPlan) -> Result<()> {
+        let size = disk.size.unwrap_or(self.root);
+        let content = match disk.role {
+            DiskRole::Root => DiskContent::Base(self.base.clone()),
+            DiskRole::Ephemeral => DiskContent::Base(
+                host.images
+                    .formatted(Filesystem::Ext4, "ephemeral0", size)
+                    .await?,
+            ),
+            DiskRole::Swap => DiskContent::Swap {
+                label: "swap".to_owned(),
+                uuid: Uuid::new_v4(),
+            },
+            DiskRole::Blank | DiskRole::ConfigDrive => DiskContent::Blank,
+        };
+        let path = host.paths.instance(self.instance).join(&disk.file_name);
+        let format = disk.format;
+        let disk = NewDisk {
+            path,
+            size,
+            content,
+        };
+        match format {
+            Format::Qcow2 => Qcow2.create(&disk).await?,
+            Format::Raw => Raw.create(&disk).await?,
+        };
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Step for CreateDisks {
+    type Output = ();
+    const NAME: &'static str = "create disks";
+    const PHASE: Phase = Phase::CreateDisks;
+
+    async fn apply(&self, cx: Cx<'_>) -> Result<()> {
+        let folder = cx.host.paths.instance(self.instance);
+        // QEMU's own user must get through to its disks; what others may read is a matter of each file.
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(folder);
+        made.map_err(|e| unwritable("the instance's folder", &e))?;
+        for disk in &self.disks {
+            self.make(cx.host, disk).await?;
+        }
+        Ok(())
+    }
+
+    async fn revert(&self, host: &Host) -> Result<()> {
+        host.remove_instance_folder(self.instance).await
+    }
+}
+
+fn unwritable(what: &str, e: &io::Error) -> Error {
+    if file::is_full(e) {
+        return Error::new(
+            Kind::Exhausted,
+            "HOST_DISK_FULL",
+            format!("{what} cannot be written: the file system is full"),
+        );
+    }
+    Error::internal(format!("{what} cannot be written: {e}"))
+}
+
+/// Writes the config drive beside the disks. It goes with the folder.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WriteConfigDrive {
+    /// Whose.
+    pub instance: InstanceId,
+    /// Its file in the instance's folder.
+    pub file_name: String,
+    /// What is told; holds secrets, and is not needed for the way back.
+    #[serde(skip)]
+    pub spec: Option<Arc<InstanceSpec>>,
+    /// EC2's words for the guest's disks.
+    pub mapping: BTreeMap<String, String>,
+}
+
+impl WriteConfigDrive {
+    /// The config drive of a plan, when it has one.
+    pub fn new(spec: Arc<InstanceSpec>, plan: &Plan) -> Option<Self> {
+        let drive = plan
+            .disks
+            .iter()
+            .find(|disk| disk.role == DiskRole::ConfigDrive)?;
+        let mut mapping = BTreeMap::new();
+        for disk in &plan.disks {
+            let device = format!("/dev/{}", disk.target);
+            match disk.role {
+                DiskRole::Root => {
+                    mapping.insert("ami".to_owned(), disk.target.clone());
+                    mapping.insert("root".to_owned(), device);
+                }
+                DiskRole::Ephemeral => drop(mapping.insert("ephemeral0".to_owned(), device)),
+                DiskRole::Swap => drop(mapping.insert("swap".to_owned(), device)),
+                DiskRole::Blank | DiskRole::ConfigDrive => {}
+            }
+        }
+        Some(Self {
+            instance: plan.instance,
+            file_name: drive.file_name.clone(),
+            spec: Some(spec),
+            mapping,
+        })
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        let Some(spec) = &self.spec else {
+            return Err(Error::internal("nothing to write"));
+        };
+        let mut random_seed = [0; RANDOM_SEED_BYTES];
+        for sixteen in random_seed.chunks_mut(16) {
+            sixteen.copy_from_slice(Uuid::new_v4().as_bytes());
+        }
+        let written =
+            jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let drive = ConfigDrive {
+            spec,
+            random_seed: &random_seed,
+            written,
+            block_device_mapping: &self.mapping,
+        };
+        let image = drive.image()?;
+        let write = || {
+            let part = Part::create(path)?;
+            image.write_to(&mut part.file())?;
+            part.keep(Durable::Lazily)
+        };
+        write().map_err(|e| unwritable("the config drive", &e))
+    }
+}
+
+#[async_trait]
+impl Step for WriteConfigDrive {
+    type Output = ();
+    const NAME: &'static str = "write config drive";
+    const PHASE: Phase = Phase::ConfigDrive;
+
+    async fn apply(&self, cx: Cx<'_>) -> Result<()> {
+        let path = cx.host.paths.instance(self.instance).join(&self.file_name);
+        // Some 400 kB at most written to the page cache: shorter than a hop to another thread.
+        self.write(&path)
+    }
+
+    async fn revert(&self, _host: &Host) -> Result<()> {
+        Ok(())
+    }
+}

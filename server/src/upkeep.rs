@@ -1,0 +1,67 @@
+//! What has to be done again and again while the server runs: console logs are kept within bounds, ended operations are
+//! forgotten in time.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{console, host::Host, model::Bytes, plan::CONSOLE_LOG};
+
+/// A guest at full speed on a slow serial port writes some 100 MB in this time; the bound is checked, not enforced by it.
+const LOGS_EVERY: Duration = Duration::from_secs(10);
+/// Retention is counted in hours.
+const OPERATIONS_EVERY: Duration = Duration::from_secs(600);
+
+/// How far what is kept may grow.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The largest console log of a guest.
+    pub console_log: Bytes,
+    /// How long an ended operation is remembered.
+    pub operations: Duration,
+}
+
+/// Does what has to be done, until `stop`.
+pub async fn run(host: Arc<Host>, bounds: Bounds, stop: CancellationToken) {
+    let mut logs = tokio::time::interval(LOGS_EVERY);
+    let mut operations = tokio::time::interval(OPERATIONS_EVERY);
+    loop {
+        // In no order: each may wait for the other's turn.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = logs.tick() => bound_logs(&host, bounds.console_log).await,
+            _ = operations.tick() => forget_operations(&host, bounds.operations).await,
+        }
+    }
+}
+
+async fn bound_logs(host: &Host, max: Bytes) {
+    let ids = host.store.instances();
+    let paths: Vec<_> = ids
+        .iter()
+        .map(|record| host.paths.instance(record.spec.id).join(CONSOLE_LOG))
+        .collect();
+    let bound = move || {
+        for path in paths {
+            match console::bound(&path, max) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    warn!(path = %path.display(), error = %e, "a console log cannot be kept within bounds");
+                }
+                Ok(freed) if freed.0 > 0 => {
+                    debug!(path = %path.display(), %freed, "a console log was cut");
+                }
+                _ => {}
+            }
+        }
+    };
+    let _ = tokio::task::spawn_blocking(bound).await;
+}
+
+async fn forget_operations(host: &Host, age: Duration) {
+    match host.store.prune_operations(age).await {
+        Ok(0) => {}
+        Ok(count) => debug!(count, "ended operations were forgotten"),
+        Err(e) => warn!(error = %e, "ended operations cannot be forgotten"),
+    }
+}
