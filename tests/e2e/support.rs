@@ -1,0 +1,420 @@
+//! A sandbox: one server in a temp folder, over a unix socket, with what tests ask of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use computedriver::v1::{
+    self, console_service_client::ConsoleServiceClient, host_service_client::HostServiceClient,
+    image_service_client::ImageServiceClient, instance_service_client::InstanceServiceClient,
+    operation_service_client::OperationServiceClient,
+};
+use sha2::{Digest, Sha256};
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+use uuid::Uuid;
+
+/// How long a test waits for what must come: guests under TCG on a busy machine take their time.
+pub const LIMIT: Duration = Duration::from_secs(180);
+
+/// A server of one test.
+pub struct Sandbox {
+    dir: tempfile::TempDir,
+    server: Option<Child>,
+    args: Vec<String>,
+}
+
+/// The folder that cargo built the binaries into.
+pub fn binaries() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let deps = test.parent().expect("a test lies in a folder");
+    deps.parent()
+        .expect("deps lies in the build's folder")
+        .to_owned()
+}
+
+/// The tiny guest's folder; `make guest` builds it.
+pub fn guest() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/guest/current");
+    fs::canonicalize(&folder)
+        .unwrap_or_else(|e| panic!("{}: {e}: run `make guest` first", folder.display()))
+}
+
+/// A command of a test.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests start the server and its peers from outside"
+)]
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    Command::new(program)
+}
+
+/// Waits until `probe` answers.
+pub async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut probe: impl FnMut() -> F,
+) -> T {
+    let since = Instant::now();
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(since.elapsed() < LIMIT, "gave up waiting for: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+impl Sandbox {
+    /// A server with the embedded hypervisor and further arguments, ready.
+    pub async fn start(args: &[&str]) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("computelet-test-")
+            .tempdir()
+            .expect("a temp folder");
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let mut sandbox = Self {
+            dir,
+            server: None,
+            args,
+        };
+        sandbox.launch();
+        sandbox.ready().await;
+        sandbox
+    }
+
+    /// Starts the server, and does not wait for it.
+    pub fn launch(&mut self) {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .expect("a log file");
+        let server = command(binaries().join("computelet"))
+            .arg("serve")
+            .arg("--state-dir")
+            .arg(self.dir.path())
+            .args(&self.args)
+            .env(
+                "COMPUTELET_LOG_FILTER",
+                "trace,h2=info,hyper=info,tower=info",
+            )
+            .env("COMPUTELET_IMAGES_FILE_DIRS", "/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("computelet starts; `cargo build --workspace` builds it");
+        self.server = Some(server);
+    }
+
+    /// Waits until the server says that it is ready.
+    pub async fn ready(&mut self) {
+        let since = Instant::now();
+        loop {
+            if let Ok(channel) = self.try_channel().await
+                && let Ok(answer) = HostServiceClient::new(channel)
+                    .get_readiness(v1::GetReadinessRequest {})
+                    .await
+                && answer.get_ref().readiness() == v1::Readiness::Ready
+            {
+                return;
+            }
+            let ended = self
+                .server
+                .as_mut()
+                .and_then(|server| server.try_wait().ok().flatten());
+            assert!(
+                ended.is_none(),
+                "the server ended with {ended:?}:\n{}",
+                self.tail()
+            );
+            assert!(
+                since.elapsed() < LIMIT,
+                "the server is not ready:\n{}",
+                self.tail()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Ends the server, and starts it again with other arguments.
+    pub async fn relisten(&mut self, args: &[&str]) {
+        self.stop().await;
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self.launch();
+        self.ready().await;
+    }
+
+    /// Ends the server without a word, as a crash does.
+    pub fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill().expect("our own child can be killed");
+            server.wait().expect("our own child can be waited for");
+        }
+    }
+
+    /// Asks the server to end, and waits for it.
+    pub async fn stop(&mut self) -> std::process::ExitStatus {
+        let mut server = self.server.take().expect("a running server");
+        let id = server.id().to_string();
+        command("kill")
+            .args(["-TERM", &id])
+            .status()
+            .expect("kill runs");
+        let ended = until("the server's end", || {
+            std::future::ready(server.try_wait().expect("our own child"))
+        });
+        ended.await
+    }
+
+    /// The state directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The server's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("computelet.sock")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("test.log")
+    }
+
+    /// All that the server has logged.
+    pub fn logged(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    fn tail(&self) -> String {
+        let log = self.logged();
+        let lines: Vec<_> = log.lines().rev().take(30).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    async fn try_channel(&self) -> Result<Channel, tonic::transport::Error> {
+        let socket = self.socket();
+        Endpoint::from_shared(format!("unix:{}", socket.display()))?
+            .connect()
+            .await
+    }
+
+    /// A connection of its own.
+    pub async fn channel(&self) -> Channel {
+        self.try_channel().await.expect("the server listens")
+    }
+
+    /// InstanceService.
+    pub async fn instances(&self) -> InstanceServiceClient<Channel> {
+        InstanceServiceClient::new(self.channel().await)
+            .max_decoding_message_size(64 << 20)
+            .max_encoding_message_size(256 << 20)
+    }
+
+    /// ConsoleService.
+    pub async fn console(&self) -> ConsoleServiceClient<Channel> {
+        ConsoleServiceClient::new(self.channel().await)
+    }
+
+    /// ImageService.
+    pub async fn images(&self) -> ImageServiceClient<Channel> {
+        ImageServiceClient::new(self.channel().await)
+    }
+
+    /// OperationService.
+    pub async fn operations(&self) -> OperationServiceClient<Channel> {
+        OperationServiceClient::new(self.channel().await)
+    }
+
+    /// HostService.
+    pub async fn host(&self) -> HostServiceClient<Channel> {
+        HostServiceClient::new(self.channel().await)
+    }
+
+    /// Spawns to the end.
+    pub async fn spawn(
+        &self,
+        request: v1::SpawnRequest,
+    ) -> Result<(v1::Instance, Vec<v1::OperationProgress>), Status> {
+        let stream = self.instances().await.spawn(request).await?.into_inner();
+        finish(stream).await
+    }
+
+    /// Destroys to the end.
+    pub async fn destroy(&self, id: &str) -> Result<bool, Status> {
+        let request = v1::DestroyRequest {
+            instance_id: id.to_owned(),
+            ..Default::default()
+        };
+        let mut stream = self.instances().await.destroy(request).await?.into_inner();
+        while let Some(message) = stream.message().await? {
+            if let Some(v1::destroy_response::Event::Destroyed(destroyed)) = message.event {
+                return Ok(destroyed.absent);
+            }
+        }
+        Err(Status::internal("the stream ended without a result"))
+    }
+
+    /// The ids of all instances.
+    pub async fn listed(&self) -> Vec<String> {
+        let answer = self
+            .instances()
+            .await
+            .list_instances(v1::ListInstancesRequest::default())
+            .await;
+        answer.expect("a listing").into_inner().instance_ids
+    }
+
+    /// Process ids of the emulators that run guests of this sandbox.
+    pub fn emulators(&self) -> Vec<u32> {
+        let mark = self.dir.path().display().to_string();
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        let pids = processes.filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+        });
+        pids.filter(|pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            line.starts_with("/usr/bin/qemu-system")
+                && line.contains("guest=computelet-")
+                && line.contains(&mark)
+        })
+        .collect()
+    }
+
+    /// Asserts that no instance has left anything: folder, guest, row, claim, part.
+    pub async fn assert_clean(&self) {
+        assert_eq!(
+            self.listed().await,
+            Vec::<String>::new(),
+            "instances are listed"
+        );
+        let left: Vec<_> = fs::read_dir(self.dir.path().join("instances"))
+            .map(|dir| dir.flatten().map(|e| e.path()).collect())
+            .unwrap_or_default();
+        assert_eq!(left, Vec::<PathBuf>::new(), "folders are left");
+        assert_eq!(
+            self.emulators(),
+            Vec::<u32>::new(),
+            "emulators run\n{}",
+            self.tail()
+        );
+        let defined: Vec<_> = fs::read_dir(self.dir.path().join("qemu/etc/qemu"))
+            .map(|dir| {
+                dir.flatten()
+                    .map(|e| e.path())
+                    .filter(|p| p.extension().is_some_and(|e| e == "xml"))
+                    .collect()
+            })
+            .unwrap_or_default();
+        assert_eq!(defined, Vec::<PathBuf>::new(), "domains are defined");
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.kill();
+        for pid in self.emulators() {
+            let _ = command("kill").args(["-KILL", &pid.to_string()]).status();
+        }
+        if std::thread::panicking() {
+            eprintln!("the server's last words:\n{}", self.tail());
+        }
+    }
+}
+
+/// Reads a spawn's stream to its end.
+pub async fn finish(
+    mut stream: Streaming<v1::SpawnResponse>,
+) -> Result<(v1::Instance, Vec<v1::OperationProgress>), Status> {
+    let mut seen = Vec::new();
+    while let Some(message) = stream.message().await? {
+        match message.event {
+            Some(v1::spawn_response::Event::Progress(progress)) => seen.push(progress),
+            Some(v1::spawn_response::Event::Instance(instance)) => return Ok((instance, seen)),
+            Some(v1::spawn_response::Event::Heartbeat(_)) | None => {}
+        }
+    }
+    Err(Status::internal("the stream ended without a result"))
+}
+
+/// An image file as a request names it.
+pub fn image(path: &Path, format: v1::DiskFormat) -> v1::Image {
+    v1::Image {
+        image_id: "test-image".to_owned(),
+        location: format!("file://{}", path.display()),
+        sha256: sha256(path),
+        format: format.into(),
+        ..Default::default()
+    }
+}
+
+/// The hash of a file.
+pub fn sha256(path: &Path) -> String {
+    hex::encode(Sha256::digest(fs::read(path).expect("a file to hash")))
+}
+
+/// A small request over the boot sector: a guest that runs at once and idles.
+pub fn request() -> v1::SpawnRequest {
+    v1::SpawnRequest {
+        instance_id: Uuid::new_v4().to_string(),
+        flavor: Some(v1::Flavor {
+            vcpus: 1,
+            memory_mib: 16,
+            ..Default::default()
+        }),
+        image: Some(image(&guest().join("boot-sector.raw"), v1::DiskFormat::Raw)),
+        ..Default::default()
+    }
+}
+
+/// A request over the tiny guest that waits until `pattern` shows on the console.
+pub fn guest_request(pattern: &str) -> v1::SpawnRequest {
+    v1::SpawnRequest {
+        flavor: Some(v1::Flavor {
+            vcpus: 1,
+            memory_mib: 128,
+            root_gib: 1,
+            ..Default::default()
+        }),
+        image: Some(image(&guest().join("guest.qcow2"), v1::DiskFormat::Qcow2)),
+        wait_for: Some(v1::WaitFor {
+            timeout: Some(prost_types::Duration {
+                seconds: 170,
+                nanos: 0,
+            }),
+            condition: Some(v1::wait_for::Condition::ConsolePattern(pattern.to_owned())),
+        }),
+        ..request()
+    }
+}
+
+/// The reason of an error; each carries exactly one.
+pub fn reason(status: &Status) -> String {
+    use tonic_types::StatusExt;
+    let details = status.get_error_details();
+    let info = details
+        .error_info()
+        .unwrap_or_else(|| panic!("an ErrorInfo in {status:?}"));
+    assert_eq!(info.domain, "computedriver");
+    info.reason.clone()
+}
+
+/// The faulty fields that an error names.
+pub fn fields(status: &Status) -> Vec<String> {
+    use tonic_types::StatusExt;
+    let details = status.get_error_details();
+    let bad = details
+        .bad_request()
+        .map(|bad| bad.field_violations.clone())
+        .unwrap_or_default();
+    bad.into_iter().map(|violation| violation.field).collect()
+}
