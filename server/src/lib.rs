@@ -18,6 +18,7 @@ pub mod model;
 pub mod operation;
 pub mod plan;
 pub mod recover;
+pub mod serve;
 pub mod step;
 pub mod store;
 pub mod sys;
