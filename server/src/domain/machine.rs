@@ -53,8 +53,6 @@ pub struct Machine {
 pub struct Cpu {
     /// Where its features come from.
     pub mode: CpuMode,
-    /// Features that it must have beyond those.
-    pub require: Vec<String>,
     /// How its threads are laid out; none leaves it to QEMU: all sockets.
     pub topology: Option<Topology>,
 }

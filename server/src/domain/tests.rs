@@ -108,7 +108,6 @@ fn full_machine(bare: &Machine) -> Machine {
         vcpus: 4,
         cpu: Some(Cpu {
             mode: CpuMode::HostModel,
-            require: Vec::new(),
             topology: Some(Topology {
                 sockets: 1,
                 cores: 2,
@@ -186,7 +185,6 @@ fn hostile() -> Domain {
     domain.machine.board = Some("pc-i440fx-10.0".to_owned());
     domain.machine.cpu = Some(Cpu {
         mode: CpuMode::Custom("qemu64".to_owned()),
-        require: vec!["ssse3".to_owned(), "popcnt".to_owned()],
         topology: None,
     });
     domain.machine.tb_cache = Some(Bytes(64 * MIB));

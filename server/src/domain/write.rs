@@ -156,9 +156,6 @@ fn processor(xml: &mut Xml, cpu: &Cpu) {
                 ],
             );
         }
-        for feature in &cpu.require {
-            xml.leaf("feature", &[("policy", "require"), ("name", feature)]);
-        }
     });
 }
 

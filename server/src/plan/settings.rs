@@ -49,7 +49,7 @@ impl Default for PlanSettings {
 /// The processor that guests see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CpuChoice {
-    /// `host-model` under KVM; under TCG a small one of level x86-64-v2, which today's distributions need.
+    /// `host-model` under KVM, `maximum` under TCG.
     #[default]
     Auto,
     /// The nearest named model to the host's, and what it has more: migrates between like hosts.
