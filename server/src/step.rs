@@ -6,7 +6,7 @@ mod guest;
 mod image;
 mod vifs;
 
-pub use claim::{ClaimResources, ClaimRoot, Register};
+pub use claim::{ClaimResources, ClaimRoot};
 pub use disks::{CreateDisks, WriteConfigDrive};
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
@@ -24,7 +24,6 @@ use crate::{
 /// When this computelet does not know it: it was written by a newer one.
 pub fn read(row: &BegunStep) -> Result<Begun> {
     match row.name.as_str() {
-        Register::NAME => Begun::read::<Register>(row),
         ClaimResources::NAME => Begun::read::<ClaimResources>(row),
         ClaimRoot::NAME => Begun::read::<ClaimRoot>(row),
         FetchImage::NAME => Begun::read::<FetchImage>(row),

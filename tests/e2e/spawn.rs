@@ -294,14 +294,15 @@ async fn too_much_is_refused_with_what_is_left() {
     let sandbox = Sandbox::start(&[]).await;
     let mut asked = request();
     asked.flavor = Some(v1::Flavor {
-        vcpus: 1000,
-        memory_mib: 16_000_000,
+        vcpus: 100,
+        memory_mib: 8_000_000,
         ..Default::default()
     });
     let refused = sandbox.spawn(asked).await.unwrap_err();
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),
-        (Code::ResourceExhausted, "HOST_RESOURCES")
+        (Code::ResourceExhausted, "HOST_RESOURCES"),
+        "{refused:?}"
     );
     let details = refused.get_error_details();
     let told = &details.quota_failure().expect("a QuotaFailure").violations;

@@ -17,7 +17,7 @@ use crate::{
     plan::{self, Placed, Plan},
     step::{
         ClaimResources, ClaimRoot, CreateDisks, DefineGuest, FetchImage, Fetched, PlugVifs,
-        Register, StartGuest, WriteConfigDrive,
+        StartGuest, WriteConfigDrive,
     },
     task::Task,
 };
@@ -96,17 +96,13 @@ impl Spawn {
     }
 
     async fn claim(&self, task: &mut Task, record: &InstanceRecord) -> Result<()> {
-        let instance = self.spec.id;
-        task.run(Register {
-            instance,
-            record: Some(record.clone()),
-        })
-        .await?;
         let claim = Claim::of(&self.spec, self.root());
+        let (limits, record) = (self.spec.limits.clone(), Some(record.clone()));
         task.run(ClaimResources {
-            instance,
+            instance: self.spec.id,
             claim,
-            limits: self.spec.limits.clone(),
+            limits,
+            record,
         })
         .await
     }
@@ -142,6 +138,7 @@ impl Spawn {
                         instance,
                         claim,
                         limits,
+                        record: None,
                     },
                 })
                 .await?;

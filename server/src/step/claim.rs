@@ -1,4 +1,4 @@
-//! The instance is written down, and takes its share of the host.
+//! The instance takes its share of the host, and is written down.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -10,37 +10,7 @@ use crate::{
     task::{Cx, Step},
 };
 
-/// Writes the instance down as being built.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Register {
-    /// Which one.
-    pub instance: InstanceId,
-    /// What is written; not needed for the way back.
-    #[serde(skip)]
-    pub record: Option<InstanceRecord>,
-}
-
-#[async_trait]
-impl Step for Register {
-    type Output = ();
-    const NAME: &'static str = "register instance";
-    const PHASE: Phase = Phase::Claim;
-
-    async fn apply(&self, cx: Cx<'_>) -> Result<()> {
-        if let Some(record) = &self.record {
-            cx.host.store.put_instance(record.clone()).await?;
-        }
-        Ok(())
-    }
-
-    async fn revert(&self, host: &Host) -> Result<()> {
-        host.store.remove_instance(self.instance).await?;
-        host.hypervisor.forget(self.instance);
-        Ok(())
-    }
-}
-
-/// Claims what the instance takes of the host.
+/// Claims what the instance takes of the host, and writes it down as being built.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ClaimResources {
     /// For whom.
@@ -49,6 +19,9 @@ pub struct ClaimResources {
     pub claim: Claim,
     /// Upper bounds in place of the host's ratios.
     pub limits: Limits,
+    /// What is written down; not needed for the way back.
+    #[serde(skip)]
+    pub record: Option<InstanceRecord>,
 }
 
 #[async_trait]
@@ -58,13 +31,18 @@ impl Step for ClaimResources {
     const PHASE: Phase = Phase::Claim;
 
     async fn apply(&self, cx: Cx<'_>) -> Result<()> {
-        Ok(cx
-            .host
-            .claims
-            .claim(self.instance, self.claim, &self.limits)?)
+        let claims = &cx.host.claims;
+        claims.claim(self.instance, self.claim, &self.limits)?;
+        if let Some(record) = &self.record {
+            cx.host.store.put_instance(record.clone()).await?;
+        }
+        Ok(())
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {
+        // The row goes first: what is written down is always claimed.
+        host.store.remove_instance(self.instance).await?;
+        host.hypervisor.forget(self.instance);
         host.claims.release(self.instance);
         Ok(())
     }

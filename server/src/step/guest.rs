@@ -9,7 +9,7 @@ use crate::{
     domain::Domain,
     error::{Error, Result},
     host::Host,
-    hypervisor::StartMode,
+    hypervisor::{HypervisorError, StartMode},
     model::{InstanceId, Phase},
     plan::DEFINITION,
     sys::file::{Durable, Part},
@@ -52,6 +52,11 @@ impl Step for DefineGuest {
     }
 }
 
+/// libvirt looks for a free port for the screen, and QEMU takes it a moment later: another process may be faster.
+const PORT_TAKEN: &str = "Address already in use";
+/// The race is lost once in a while, hardly ever so many times in a row.
+const START_TRIES: u32 = 5;
+
 /// Starts the guest.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StartGuest {
@@ -66,8 +71,16 @@ impl Step for StartGuest {
     const PHASE: Phase = Phase::Start;
 
     async fn apply(&self, cx: Cx<'_>) -> Result<()> {
-        let hypervisor = &cx.host.hypervisor;
-        Ok(hypervisor.start(self.instance, StartMode::Running).await?)
+        let start = || cx.host.hypervisor.start(self.instance, StartMode::Running);
+        for _ in 1..START_TRIES {
+            match start().await {
+                Err(HypervisorError::Failed { message, .. }) if message.contains(PORT_TAKEN) => {
+                    tracing::debug!(instance = %self.instance, message, "a port was taken by another process");
+                }
+                ended => return Ok(ended?),
+            }
+        }
+        Ok(start().await?)
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {

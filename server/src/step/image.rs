@@ -65,11 +65,13 @@ impl FetchImage {
         let show = move |progress: ImageProgress| {
             if progress.phase == Phase::ConvertImage && !converting {
                 converting = true;
+                report.end(Phase::FetchImage);
                 report.begin(Phase::ConvertImage, "converting the image");
             }
             report.advance(progress.phase, "", Some(progress.amount));
         };
         let image = cx.host.images.ensure(&self.image, show).await?;
+        cx.report.end(Phase::ConvertImage);
         self.pin(cx, &image);
         let mut keys = vec![image.key.to_string()];
         let mut beside = Vec::new();

@@ -94,7 +94,12 @@ impl Reporter {
 
     /// A phase begins; `step` says for people what is done.
     pub fn begin(&self, phase: Phase, step: &str) {
-        self.clock.lock().began.push((phase, Instant::now()));
+        self.begin_since(phase, step, Instant::now());
+    }
+
+    /// A phase is seen to have begun at `since`.
+    pub fn begin_since(&self, phase: Phase, step: &str, since: Instant) {
+        self.clock.lock().began.push((phase, since));
         self.tell(phase, Edge::Begin, step, None);
     }
 
@@ -103,9 +108,19 @@ impl Reporter {
         self.tell(phase, Edge::Advance, step, amount);
     }
 
-    /// The phase has ended well.
+    /// The phase has ended well. One that has ended before, or never begun, is told no second time.
     pub fn end(&self, phase: Phase) {
-        self.tell(phase, Edge::End, "", None);
+        if self.is_on(phase) {
+            self.tell(phase, Edge::End, "", None);
+        }
+    }
+
+    fn is_on(&self, phase: Phase) -> bool {
+        self.clock
+            .lock()
+            .began
+            .iter()
+            .any(|(began, _)| *began == phase)
     }
 
     /// A phase of the guest's own has ended: `evidence` is the line of the console that showed it.
@@ -155,6 +170,9 @@ impl Reporter {
             evidence: String::new(),
         };
         fill(&mut event);
+        if edge == Edge::End {
+            clock.began.retain(|(began, _)| *began != phase);
+        }
         self.progress.send_modify(|progress| {
             if edge == Edge::Advance {
                 progress.advance = Some(event);

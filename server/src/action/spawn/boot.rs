@@ -1,6 +1,6 @@
 //! What a caller waits for beyond RUNNING: the guest's console and its agent are watched until they show it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -78,14 +78,17 @@ async fn console(task: &Task, id: InstanceId, wait_for: &WaitFor) -> Result<()> 
         WaitTarget::Phase(_) => None,
     };
     let report = task.report();
+    let mut since = Instant::now();
     let mut boot = BootWatch::new(pattern);
     let log = ConsoleLog::new(task.host().paths.instance(id).join(plan::CONSOLE_LOG));
     let mut chunks = std::pin::pin!(log.follow(&task.host().watcher, 0, Until::Removed));
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;
         for seen in boot.feed(&chunk.bytes) {
-            report.begin(seen.phase, "seen on the console");
+            // A guest tells only what it has reached: the way there began at what was seen before.
+            report.begin_since(seen.phase, "seen on the console", since);
             report.shown(seen.phase, &seen.line);
+            since = Instant::now();
         }
         let reached = match &wait_for.target {
             WaitTarget::Phase(phase) => boot.has_reached(*phase),
