@@ -123,8 +123,8 @@ async fn a_guest_boots_phase_by_phase_and_a_second_watcher_sees_the_same() {
     for word in [
         "Linux version",
         "GUEST-CONFIGDRIVE",
-        "\"hostname\": \"tiny\"",
-        "\"role\": \"test\"",
+        "\"hostname\":\"tiny\"",
+        "\"role\":\"test\"",
         "content/0000",
         "USER-DATA-RAN",
     ] {
