@@ -9,10 +9,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -227,22 +229,28 @@ impl Operations {
         let operations = self.clone();
         let run = async move {
             let task = Task::new(operations.host.clone(), record.id, reporter.clone(), cancel);
-            operations.drive(task, action).await;
-            operations.retire(&reporter);
+            let ended = operations.drive(task, action).await;
+            // Let go before the end is told: who hears of it may begin the next at once.
+            operations.retire(&ended, reporter.watch());
+            reporter.stand(|known| *known = ended);
         };
         let mut work = self.work.lock().await;
         while work.try_join_next().is_some() {}
         work.spawn(run.instrument(span));
     }
 
-    /// Runs the recipe, and takes it back when it fails.
-    async fn drive<A: Action>(&self, mut task: Task, action: A) {
+    /// Runs the recipe, and takes it back when it fails. Answers how it ended.
+    async fn drive<A: Action>(&self, mut task: Task, action: A) -> OperationRecord {
         info!("operation begun");
-        let outcome = action.run(&mut task).await;
+        // A panic is a bug of ours, but the host must not keep what was half done, nor the instance its holder.
+        let outcome = AssertUnwindSafe(action.run(&mut task)).catch_unwind();
+        let outcome = outcome.await;
+        let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the operation panicked")));
         let Err(cause) = outcome else {
-            self.conclude(&task, OperationState::Succeeded, None, action.result())
+            let instance = action.result();
+            return self
+                .conclude(&task, OperationState::Succeeded, None, instance)
                 .await;
-            return;
         };
         warn!(error = %cause, reason = cause.reason(), "operation failed, undoing it");
         task.report()
@@ -256,11 +264,11 @@ impl Operations {
                     Kind::Cancelled => OperationState::Cancelled,
                     _ => OperationState::Failed,
                 };
-                self.conclude(&task, state, Some(cause), None).await;
+                self.conclude(&task, state, Some(cause), None).await
             }
             Err(undo) => {
                 let cause = cause.with("undo_failed", &undo);
-                self.leave(&task, cause).await;
+                self.leave(&task, cause).await
             }
         }
     }
@@ -272,7 +280,7 @@ impl Operations {
         state: OperationState,
         error: Option<Error>,
         instance: Option<crate::model::InstanceRecord>,
-    ) {
+    ) -> OperationRecord {
         let mut record = task.report().record();
         record.state = state;
         record.ended = Some(SystemTime::now());
@@ -290,11 +298,11 @@ impl Operations {
             pause = (pause * 2).min(Duration::from_secs(5));
         }
         info!(?state, "operation ended");
-        task.report().stand(|known| *known = record);
+        record
     }
 
     /// Ends an operation that could not be undone: its steps stay written down.
-    async fn leave(&self, task: &Task, cause: Error) {
+    async fn leave(&self, task: &Task, cause: Error) -> OperationRecord {
         let mut record = task.report().record();
         record.state = OperationState::Failed;
         record.ended = Some(SystemTime::now());
@@ -302,17 +310,16 @@ impl Operations {
         if let Err(e) = self.host.store.put_operation(record.clone()).await {
             error!(error = %e, "the end of the operation cannot be written down");
         }
-        task.report().stand(|known| *known = record);
+        record
     }
 
-    fn retire(&self, reporter: &Reporter) {
-        let record = reporter.record();
+    fn retire(&self, record: &OperationRecord, progress: watch::Receiver<Progress>) {
         let mut registry = self.registry.lock();
         registry.live.remove(&record.id);
         if let Some(instance) = record.instance {
             registry.holds.remove(&instance);
         }
-        registry.ended.push_back((record.id, reporter.watch()));
+        registry.ended.push_back((record.id, progress));
         while registry.ended.len() > REMEMBERED {
             registry.ended.pop_front();
         }
