@@ -153,6 +153,11 @@ impl Error {
         self.0.kind
     }
 
+    /// Whether it passes by itself: the same call may succeed when it is tried again later.
+    pub fn passes(&self) -> bool {
+        self.0.kind == Kind::Unavailable || self.0.details.retry_after.is_some()
+    }
+
     /// The stable reason, UPPER_SNAKE.
     pub fn reason(&self) -> &str {
         &self.0.reason

@@ -118,7 +118,7 @@ pub struct Task {
 const REVERT_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause: a hypervisor that is back is noticed within this.
 const REVERT_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Tries of a revert that fails for another reason than an absent hypervisor.
+/// Tries of a revert that fails for another reason than an absent or overloaded hypervisor.
 const REVERT_TRIES: u32 = 4;
 
 impl Task {
@@ -250,8 +250,7 @@ impl Task {
             let Err(e) = begun.step.undo(&self.host).await else {
                 return Ok(());
             };
-            let waits = matches!(e.kind(), Kind::Unavailable);
-            tries += u32::from(!waits);
+            tries += u32::from(!e.passes());
             if tries >= REVERT_TRIES {
                 error!(operation = %self.operation, step = begun.step.name(), error = %e, "cannot be taken back");
                 return Err(e.with("step", begun.step.name()));
