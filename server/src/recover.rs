@@ -6,7 +6,8 @@
 //!   pull of an image       ──▶ failed, interrupted; the cache has cleaned itself
 //!
 //! Nothing is begun, and no guest is judged, before the hypervisor answers and has found its own guests again: unreachable
-//! is not deleted. A guest of ours that the store does not know is told in the log and left alone.
+//! is not deleted. What cannot be undone or finished stays listed, and keeps nobody else waiting. A guest of ours that the
+//! store does not know is told in the log and left alone.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -79,18 +80,36 @@ async fn spawn(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
     {
         return adopt(host, record, instance).await;
     }
+    match undo(host, &record).await {
+        Ok(()) => Ok(host.store.settle(interrupted(record), None).await?),
+        Err(e) if e.passes() => Err(e),
+        Err(e) => leave(host, record, &e).await,
+    }
+}
+
+async fn undo(host: &Arc<Host>, record: &OperationRecord) -> Result<()> {
     let rows = host.store.steps(record.id).await?;
     let begun = rows.iter().map(step::read).collect::<Result<Vec<_>>>()?;
     let (report, _) = Reporter::new(record.clone());
-    let mut task = Task::resumed(host.clone(), record.id, report, begun);
-    match task.unwind().await {
-        Ok(()) => Ok(host.store.settle(interrupted(record), None).await?),
-        Err(e) => {
-            // The instance stays listed: a destroy takes the rest away.
-            error!(operation = %record.id, error = %e, "what a crash left cannot be taken back");
-            Ok(())
-        }
-    }
+    Task::resumed(host.clone(), record.id, report, begun)
+        .unwind()
+        .await
+}
+
+/// Ends an operation that cannot be undone. Its steps stay written down and its instance listed, for a destroy or the
+/// next start; meanwhile it keeps nobody else waiting.
+async fn leave(host: &Host, record: OperationRecord, undo: &Error) -> Result<()> {
+    error!(operation = %record.id, error = %undo, "what a crash left cannot be taken back");
+    let message = "the server was restarted meanwhile, and what the operation had done cannot be undone; destroy the instance";
+    let cause = Error::new(Kind::Pending, "OPERATION_INTERRUPTED", message);
+    let cause = record.error.clone().unwrap_or(cause);
+    let left = OperationRecord {
+        state: OperationState::Failed,
+        ended: Some(record.ended.unwrap_or_else(SystemTime::now)),
+        error: Some(cause.with("undo_failed", undo)),
+        ..record
+    };
+    Ok(host.store.put_operation(left).await?)
 }
 
 /// Whether the guest reached RUNNING before the crash, and still does.
@@ -120,16 +139,25 @@ async fn adopt(host: &Host, record: OperationRecord, instance: &InstanceRecord) 
 
 async fn destroy(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
     let (report, _) = Reporter::new(record.clone());
-    if let Some(instance) = record.instance {
-        let cancel = tokio_util::sync::CancellationToken::new();
-        let mut task = Task::new(host.clone(), record.id, report, cancel);
-        Destroy { instance }.run(&mut task).await?;
-    }
-    let ended = OperationRecord {
+    let mut ended = OperationRecord {
         state: OperationState::Succeeded,
         ended: Some(SystemTime::now()),
         ..record
     };
+    if let Some(instance) = ended.instance {
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let mut task = Task::new(host.clone(), ended.id, report, cancel);
+        match (Destroy { instance }).run(&mut task).await {
+            Ok(()) => {}
+            Err(e) if e.passes() => return Err(e),
+            Err(e) => {
+                // The instance stays listed, and may be destroyed again; nobody else waits for that.
+                error!(operation = %ended.id, %instance, error = %e, "a destroy cannot be finished");
+                ended.state = OperationState::Failed;
+                ended.error = Some(e);
+            }
+        }
+    }
     Ok(host.store.settle(ended, None).await?)
 }
 

@@ -212,7 +212,7 @@ impl Store {
         .await
     }
 
-    /// The unsettled steps of every operation on this instance, newest first: what an undo left behind.
+    /// Strikes the steps of every operation on this instance: what an undo left behind, and a destroy has taken away.
     ///
     /// # Errors
     /// When the database fails.
@@ -227,7 +227,7 @@ impl Store {
         .await
     }
 
-    /// The ended operations that still have steps to take back.
+    /// The operations that an earlier life did not end, and the ended ones that still have steps to take back.
     ///
     /// # Errors
     /// When the database fails.
