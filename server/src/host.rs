@@ -58,15 +58,17 @@ pub struct Host {
 }
 
 impl Host {
-    /// Removes the folder of an instance with all that is in it; absent is a success.
+    /// Removes the folder of an instance with all that is in it; absent is a success. Something else in its place is not
+    /// ours, and stays.
     ///
     /// # Errors
     /// When something in it cannot be removed.
     pub async fn remove_instance_folder(&self, id: InstanceId) -> Result<()> {
+        use std::io::ErrorKind::{NotADirectory, NotFound};
         match tokio::fs::remove_dir_all(self.paths.instance(id)).await {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::internal(format!(
-                "the folder of instance {id} cannot be removed: {e}"
-            ))),
+            Err(e) if !matches!(e.kind(), NotFound | NotADirectory) => Err(Error::internal(
+                format!("the folder of instance {id} cannot be removed: {e}"),
+            )),
             _ => Ok(()),
         }
     }

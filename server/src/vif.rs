@@ -86,12 +86,15 @@ impl Vifs {
         self.driver(vif)?.plug(instance, vif).await
     }
 
-    /// Takes back what plugging it has made.
+    /// Takes back what plugging it has made; one that has no driver was never plugged.
     ///
     /// # Errors
-    /// Those of its driver; `Unsupported` when it has none.
+    /// Those of its driver.
     pub async fn unplug(&self, instance: InstanceId, vif: &Vif) -> Result<(), VifError> {
-        self.driver(vif)?.unplug(instance, vif).await
+        match self.driver(vif) {
+            Ok(driver) => driver.unplug(instance, vif).await,
+            Err(_) => Ok(()),
+        }
     }
 
     fn driver(&self, vif: &Vif) -> Result<&dyn VifDriver, VifError> {
