@@ -3,6 +3,8 @@
 mod destroy;
 mod pull_image;
 mod spawn;
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
 

@@ -24,5 +24,7 @@ pub mod store;
 pub mod sys;
 pub mod task;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod upkeep;
 pub mod vif;

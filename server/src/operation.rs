@@ -7,6 +7,9 @@
 //! an instance at a time. A request is known again by its `request_id` (also after a restart), or, while it runs, by
 //! being equal. Ended operations are told from memory for a while and then from the store, until they are pruned.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, VecDeque},
     panic::AssertUnwindSafe,

@@ -9,6 +9,9 @@
 //! is not deleted. What cannot be undone or finished stays listed, and keeps nobody else waiting. A guest of ours that the
 //! store does not know is told in the log and left alone.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::SystemTime};
 
 use tracing::{error, info, warn};
