@@ -6,12 +6,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures::Stream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
 use tracing::{error, info};
 
 use crate::{
-    api::{About, Api},
+    api::{
+        About, Api,
+        capability::{self, CapabilityLayer},
+    },
     config::{self, Config},
     console::Watcher,
     domain,
@@ -26,6 +31,7 @@ use crate::{
     operation::Operations,
     plan::{CpuChoice, PlanSettings},
     recover,
+    serve::{self, Door, Drain, Health, ServeError},
     store::Store,
     upkeep::{self, Bounds},
     vif::Vifs,
@@ -96,22 +102,42 @@ impl App {
         })
     }
 
-    /// What answers calls.
-    pub fn api(&self) -> &Api {
-        &self.api
-    }
-
-    /// Cancelled when the server begins to end: streams heed it.
-    pub fn drain(&self) -> &CancellationToken {
-        &self.drain
+    /// Serves calls until `stop` says a first word, then ends in order; a second word ends at once.
+    ///
+    /// # Errors
+    /// When an address cannot be listened at, or connections can no longer be served.
+    pub async fn run(
+        self,
+        config: &Config,
+        stop: impl Stream<Item = ()> + Unpin,
+    ) -> Result<(), ServeError> {
+        let door = Door::bind(&config.listen).await?;
+        let (routes, health) = serve::standard(self.api.routes(), capability::services()).await?;
+        let service = CapabilityLayer.layer(routes.prepare());
+        let close = CancellationToken::new();
+        let drain = Drain {
+            health: health.clone(),
+            begun: self.drain.clone(),
+            close: close.clone(),
+        };
+        let work = self.work(health);
+        let serving = async {
+            let served = door.serve(&config.limits, service, close.clone()).await;
+            // A door that fell shut by itself ends the server too.
+            close.cancel();
+            served
+        };
+        let (served, ()) = tokio::join!(serving, drain.when(stop, self.end(work)));
+        served
     }
 
     /// Starts what works beside the calls: recovery first, then upkeep.
-    pub fn work(&self) -> JoinSet<()> {
+    fn work(&self, health: Health) -> JoinSet<()> {
         let mut work = JoinSet::new();
         work.spawn(recover(
             self.host.clone(),
             self.operations.clone(),
+            health,
             self.drain.clone(),
         ));
         work.spawn(upkeep::run(
@@ -122,9 +148,8 @@ impl App {
         work
     }
 
-    /// Ends: nothing new is begun, streams are told, running operations are waited for, within bounds.
-    pub async fn end(self, mut work: JoinSet<()>) {
-        self.drain.cancel();
+    /// Ends: nothing new is begun, running operations are waited for, within bounds.
+    async fn end(self, mut work: JoinSet<()>) {
         self.operations.drain(self.drain_timeout).await;
         self.host.images.close().await;
         work.shutdown().await;
@@ -132,13 +157,14 @@ impl App {
 }
 
 /// Looks after what an earlier life left, until it has succeeded once; then lets callers in.
-async fn recover(host: Arc<Host>, operations: Operations, stop: CancellationToken) {
+async fn recover(host: Arc<Host>, operations: Operations, health: Health, stop: CancellationToken) {
     let recovered = async {
         while let Err(e) = recover::run(&host).await {
             error!(error = %e, "what an earlier run left cannot be looked after yet");
             tokio::time::sleep(RECOVER_PAUSE).await;
         }
         operations.open();
+        health.serving().await;
         info!("ready");
     };
     tokio::select! {
@@ -162,7 +188,7 @@ fn hypervisor(config: &Config) -> Result<Arc<dyn Hypervisor>> {
         config::Connect::Embedded => ConnectTo::Embedded {
             root: config.state_dir.join("qemu"),
         },
-        config::Connect::Uri(_) => ConnectTo::Uri(config.uri()),
+        config::Connect::Uri(uri) => ConnectTo::Uri(uri.0.clone()),
     };
     let virt_type = match config.virt_type {
         config::Virt::Auto => VirtChoice::Auto,

@@ -24,8 +24,9 @@ pub use section::{
     Connect, CpuMode, DiskCache, DiskKind, Guests, Images, Limits, Log, LogFormat, Resources, Virt,
 };
 
+pub use value::Text;
+
 use reader::Reader;
-use value::Text;
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,19 +92,5 @@ impl Config {
         let mut reader = Reader::new(&nothing);
         Self::read(&mut reader);
         reader.known().to_vec()
-    }
-
-    /// libvirt's address of the hypervisor.
-    pub fn uri(&self) -> String {
-        match &self.connect {
-            Connect::Uri(Text(uri)) => uri.clone(),
-            Connect::Embedded => {
-                let mut query = url::form_urlencoded::Serializer::new(String::new());
-                let root = self.state_dir.join("qemu");
-                query.append_pair("root", &root.to_string_lossy());
-                // libvirt reads a `+` as itself.
-                format!("qemu:///embed?{}", query.finish().replace('+', "%20"))
-            }
-        }
     }
 }

@@ -9,6 +9,7 @@ pub mod boot;
 pub mod config;
 pub mod config_drive;
 pub mod console;
+pub mod doctor;
 pub mod domain;
 pub mod error;
 pub mod host;

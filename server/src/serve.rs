@@ -159,7 +159,7 @@ impl Drain {
             () = self.close.cancelled() => {}
             _ = stop.next() => info!("draining"),
         }
-        self.health.set(false).await;
+        self.health.end().await;
         self.begun.cancel();
         // Biased: an operator who insists is heard first.
         tokio::select! {

@@ -3,4 +3,5 @@
 pub mod command;
 pub mod file;
 pub mod netlink;
+pub mod processor;
 pub mod uptime;

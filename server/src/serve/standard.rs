@@ -1,5 +1,8 @@
 //! The services that every gRPC server has: health and reflection.
 
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -9,18 +12,29 @@ use super::ServeError;
 #[derive(Clone, Debug)]
 pub struct Health {
     reporter: HealthReporter,
-    services: Vec<String>,
+    services: Arc<[String]>,
+    // Locked while it is told, so that a start that is late cannot speak after the end.
+    ended: Arc<Mutex<bool>>,
 }
 
 impl Health {
-    /// Tells everyone, also those who watch, whether calls are welcome.
-    pub async fn set(&self, serving: bool) {
-        let status = if serving {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        for service in &self.services {
+    /// Tells everyone, also those who watch, that calls are welcome; nothing after [`Health::end`].
+    pub async fn serving(&self) {
+        let ended = self.ended.lock().await;
+        if !*ended {
+            self.tell(ServingStatus::Serving).await;
+        }
+    }
+
+    /// Tells everyone that they no longer are.
+    pub async fn end(&self) {
+        let mut ended = self.ended.lock().await;
+        *ended = true;
+        self.tell(ServingStatus::NotServing).await;
+    }
+
+    async fn tell(&self, status: ServingStatus) {
+        for service in self.services.iter() {
             self.reporter.set_service_status(service, status).await;
         }
     }
@@ -40,9 +54,10 @@ pub async fn standard(
     names.extend(services);
     let health = Health {
         reporter,
-        services: names,
+        services: names.into(),
+        ended: Arc::default(),
     };
-    health.set(false).await;
+    health.tell(ServingStatus::NotServing).await;
     let describe = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(computedriver::FILE_DESCRIPTOR_SET)

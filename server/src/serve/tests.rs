@@ -52,7 +52,7 @@ async fn start(addresses: &[Listen]) -> Server {
     let (routes, health) = standard(Routes::default(), [SERVICE.to_owned()])
         .await
         .unwrap();
-    health.set(true).await;
+    health.serving().await;
     let (begun, close) = (CancellationToken::new(), CancellationToken::new());
     let drain = Drain {
         health,

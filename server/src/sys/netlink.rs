@@ -81,6 +81,35 @@ pub async fn link(name: &str) -> Result<Option<Link>, NetlinkError> {
     }
 }
 
+/// The names of all bridges in the network namespace of this thread.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub async fn bridges() -> Result<Vec<String>, NetlinkError> {
+    let found = ask(|handle| async move {
+        let links = handle.link().get().execute();
+        links.try_collect::<Vec<_>>().await
+    });
+    let found = found.await?.map_err(|source| NetlinkError::Refused {
+        what: "list network devices",
+        source: Arc::new(source),
+    })?;
+    let bridges = found
+        .iter()
+        .filter(|link| read(link).kind == LinkKind::Bridge);
+    Ok(bridges.filter_map(name).collect())
+}
+
+fn name(message: &LinkMessage) -> Option<String> {
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        })
+}
+
 /// Removes a device; one that is not there is as good.
 ///
 /// # Errors

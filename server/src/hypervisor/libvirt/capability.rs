@@ -1,13 +1,12 @@
 //! What the hypervisor is and can do, read from its own words.
 
-use std::path::Path;
-
 use virt::connect::Connect;
 
 use super::{VirtChoice, fault::Fault, ffi, xml::Element};
 use crate::{
     hypervisor::{Capabilities, HypervisorError, VirtType},
     model::Architecture,
+    sys::processor,
 };
 
 /// libvirt's name of the architecture that our guests have.
@@ -76,20 +75,11 @@ fn virt_type(
     }
 }
 
-/// Whether the processor itself can do it. On some nested hosts `/dev/kvm` opens and libvirt offers KVM, but guests hang
-/// in it: there the processor shows neither of these flags. A host elsewhere cannot be looked at, and is believed.
+/// Whether the processor itself can do it. A host elsewhere cannot be looked at, and is believed.
 fn has_hardware_virtualisation(uri: &str) -> bool {
     let elsewhere =
         url::Url::parse(uri).is_ok_and(|uri| uri.host_str().is_some_and(|host| !host.is_empty()));
-    if elsewhere || !cfg!(target_arch = "x86_64") {
-        return true;
-    }
-    let flags = std::fs::read_to_string(Path::new("/proc/cpuinfo")).unwrap_or_default();
-    let mut flags = flags.lines().filter(|line| line.starts_with("flags"));
-    flags.any(|line| {
-        line.split_ascii_whitespace()
-            .any(|flag| matches!(flag, "vmx" | "svm"))
-    })
+    elsewhere || processor::has_hardware_virtualisation()
 }
 
 /// An address as it may be shown: no user, no password, no parameters that name keys.
