@@ -3,6 +3,7 @@
 //! Each test has a server of its own in a temp folder and leaves nothing behind, also when it fails.
 
 mod crash;
+mod fail;
 mod images;
 mod polyglot;
 mod requests;
