@@ -26,8 +26,11 @@ const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 /// h2's and HTTP/2's default; a longer frame breaks the protocol and is h2's to refuse.
 const FRAME_MAX: usize = 16_384;
-/// `:authority` in HPACK's static table.
+/// `:authority` in HPACK's static table, which most clients name it by.
 const AUTHORITY: usize = 1;
+/// C-core spells it out; a client may also do so in Huffman code.
+const SPELT: &[u8] = b":authority";
+const SPELT_HUFFMAN: [u8; 8] = [0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f];
 
 /// A connection whose incoming authorities are valid.
 #[derive(Debug)]
@@ -181,11 +184,14 @@ impl Walk<'_> {
             0x20.. => return self.integer(5).map(drop),
             _ => self.integer(4)?,
         };
-        if index == 0 {
-            self.string()?;
-        }
+        let authority = if index == 0 {
+            let (name, huffman) = self.string()?;
+            name == if huffman { &SPELT_HUFFMAN } else { SPELT }
+        } else {
+            index == AUTHORITY
+        };
         let (value, huffman) = self.string()?;
-        if index == AUTHORITY {
+        if authority {
             if huffman {
                 mend_huffman(value);
             } else {

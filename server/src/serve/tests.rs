@@ -307,7 +307,8 @@ async fn a_call_with_a_sockets_path_as_authority_is_answered() {
     };
     let mut block = vec![0x83, 0x86];
     block.extend(field(0x44, "/grpc.health.v1.Health/Check"));
-    block.extend(field(0x41, "tmp%2Fcomputelet.sock"));
+    block.extend(field(0x40, ":authority"));
+    block.extend(b"\x15tmp%2Fcomputelet.sock");
     block.extend(field(0x5f, "application/grpc"));
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     bytes.extend([

@@ -10,12 +10,20 @@ const HUFFMAN: &[(char, u16, usize)] = &[
     ('.', 0x17, 6),
     ('/', 0x18, 6),
     ('2', 0x02, 5),
+    (':', 0x5c, 7),
     ('F', 0x63, 7),
+    ('a', 0x03, 5),
+    ('h', 0x27, 6),
+    ('i', 0x06, 5),
     ('m', 0x29, 6),
+    ('o', 0x07, 5),
     ('p', 0x2b, 6),
+    ('r', 0x2c, 6),
     ('s', 0x08, 5),
     ('t', 0x09, 5),
+    ('u', 0x2d, 6),
     ('x', 0x79, 7),
+    ('y', 0x7a, 7),
     ('~', 0x1ffd, 13),
 ];
 
@@ -107,6 +115,21 @@ async fn authorities_are_mended_in_both_codings_and_nothing_else_is() {
             assert_eq!(through(&given, piece, room).await, mended, "{piece} {room}");
         }
     }
+}
+
+/// What grpcio 1.85.1 sends.
+#[tokio::test]
+async fn a_name_that_is_spelt_out_is_known_in_both_codings() {
+    let all = |authority: &str| {
+        let mut block = b"@\x05:path\x06/a.B/C@\n:authority".to_vec();
+        block.extend(string(0, authority.as_bytes()));
+        block.extend(b"\x83\x86@\x0ccontent-type\x10application/grpc");
+        let mut huffman_name = vec![0x00];
+        huffman_name.extend(string(0x80, &huffman(":authority")));
+        huffman_name.extend(string(0x80, &huffman(authority)));
+        connection(&[frame(HEADERS, 4, &block), frame(HEADERS, 4, &huffman_name)])
+    };
+    assert_eq!(through(&all("tmp%2Fx.s"), 64, 64).await, all("tmp-2Fx.s"));
 }
 
 #[tokio::test]
