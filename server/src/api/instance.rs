@@ -163,10 +163,12 @@ impl Api {
         if fresh.is_none() && self.already(id, &fingerprint)? {
             return Ok(Begun::Already(id));
         }
-        self.operations
-            .begin(key, action)
-            .await
-            .map(|progress| Begun::Running(id, progress))
+        match self.operations.begin(key, action).await {
+            Ok(progress) => Ok(Begun::Running(id, progress)),
+            // An equal request began and ended between the two looks.
+            Err(_) if self.already(id, &fingerprint)? => Ok(Begun::Already(id)),
+            Err(e) => Err(e),
+        }
     }
 
     /// Whether the instance is here and equal; another one with the same id is an error.
