@@ -83,8 +83,11 @@ async fn a_python_client_spawns_watches_and_destroys_over_both_sockets() {
 #[tokio::test]
 async fn grpcurl_lists_describes_and_spawns_through_reflection() {
     let (listen, address) = listen();
-    let sandbox = Sandbox::start(&["--listen", &listen]).await;
-    let _ = &sandbox;
+    let mut sandbox = Sandbox::start(&[]).await;
+    let unix = format!("unix://{}", sandbox.socket().display());
+    sandbox
+        .relisten(&["--listen", &unix, "--listen", &listen])
+        .await;
     let call = |args: &[&str]| {
         let mut all = vec!["-plaintext".to_owned()];
         all.extend(args.iter().map(|arg| (*arg).to_owned()));

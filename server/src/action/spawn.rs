@@ -84,7 +84,7 @@ impl Spawn {
 
     fn record(&self, operation: OperationId) -> InstanceRecord {
         InstanceRecord {
-            spec: (*self.spec).clone(),
+            spec: self.spec.without_secrets(),
             fingerprint: self.fingerprint.clone(),
             operation,
             state: InstanceState::Building,

@@ -286,3 +286,19 @@ pub struct InstanceSpec {
     /// What the caller waits for beyond RUNNING.
     pub wait_for: Option<WaitFor>,
 }
+
+impl InstanceSpec {
+    /// The spec as it is kept: as if it had been stored and read back.
+    pub fn without_secrets(&self) -> Self {
+        let bare = |file: &InjectedFile| InjectedFile {
+            path: file.path.clone(),
+            contents: Vec::new(),
+        };
+        Self {
+            injected_files: self.injected_files.iter().map(bare).collect(),
+            user_data: Vec::new(),
+            admin_password: None,
+            ..self.clone()
+        }
+    }
+}
