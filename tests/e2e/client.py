@@ -9,9 +9,8 @@ from computedriver.v1 import disk_pb2, image_pb2, instance_create_pb2, instance_
 from computedriver.v1 import instance_service_pb2_grpc  # noqa: E402
 
 target, image = sys.argv[2], sys.argv[3]
-# Over a unix socket grpc's C core sends the socket's path as :authority, which HTTP/2 servers in Rust refuse.
-options = [("grpc.default_authority", "localhost")]
-with grpc.insecure_channel(target, options=options) as channel:
+# Over a unix socket C core sends the socket's path as :authority; computelet mends it, so no option is needed.
+with grpc.insecure_channel(target) as channel:
     instances = instance_service_pb2_grpc.InstanceServiceStub(channel)
     instance_id = str(uuid.uuid4())
     request = instance_create_pb2.SpawnRequest(
