@@ -13,6 +13,14 @@ pub const DEFAULT_FILE: &str = "/etc/computelet/computelet.toml";
 const PREFIX: &str = "COMPUTELET_";
 /// Names the file, so it is no key of the file.
 const FILE_VARIABLE: &str = "COMPUTELET_CONFIG";
+/// Variables of ours that are no settings: the file's name, the client's endpoint, and those of our own scripts.
+const NO_SETTINGS: [&str; 5] = [
+    FILE_VARIABLE,
+    "COMPUTELET_ENDPOINT",
+    "COMPUTELET_BIN",
+    "COMPUTELET_GUEST",
+    "COMPUTELET_VENV",
+];
 
 /// One setting from the command line.
 #[derive(Clone, Debug)]
@@ -68,7 +76,7 @@ impl Layers {
     pub fn variables(mut self, all: impl IntoIterator<Item = (String, String)>) -> Self {
         let ours = all
             .into_iter()
-            .filter(|(name, _)| name.starts_with(PREFIX) && name != FILE_VARIABLE);
+            .filter(|(name, _)| name.starts_with(PREFIX) && !NO_SETTINGS.contains(&name.as_str()));
         self.variables.extend(ours);
         self
     }
