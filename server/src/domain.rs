@@ -19,7 +19,7 @@ pub(crate) mod tests;
 use std::path::PathBuf;
 
 pub use device::{Graphics, Rng, Watchdog, WatchdogAction, WatchdogModel};
-pub use disk::{Cache, Disk, DiskDevice, Format, IoTune};
+pub use disk::{Backing, Cache, Disk, DiskDevice, Format, IoTune};
 pub use interface::{Bandwidth, Interface, InterfaceSource, Rate};
 pub use machine::{Clock, Cpu, CpuMode, CpuTune, Machine, Timers, Topology};
 pub use metadata::{METADATA_PREFIX, METADATA_URI, Metadata};

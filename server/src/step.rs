@@ -7,7 +7,7 @@ mod image;
 mod vifs;
 
 pub use claim::{ClaimResources, ClaimRoot};
-pub use disks::{CreateDisks, WriteConfigDrive};
+pub use disks::{CreateDisks, CreatedDisks, WriteConfigDrive};
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
 pub use vifs::PlugVifs;

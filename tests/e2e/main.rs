@@ -5,6 +5,7 @@
 mod crash;
 mod fail;
 mod images;
+mod ownership;
 mod polyglot;
 mod requests;
 mod secrets;

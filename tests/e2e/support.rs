@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -76,6 +77,8 @@ impl Sandbox {
             .prefix("computelet-test-")
             .tempdir()
             .expect("a temp folder");
+        // As computelet makes its state directory: QEMU's own user may pass through.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("our own");
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let mut sandbox = Self {
             dir,

@@ -181,18 +181,18 @@ impl Action for Spawn {
         record.root = Some(root);
         record.images = fetched.keys.clone();
         task.host().store.put_instance(record.clone()).await?;
-        task.run(CreateDisks::new(&self.plan, fetched.base.clone(), root))
-            .await?;
+        let disks = CreateDisks::new(&self.plan, &fetched, root);
+        let created = task.run(disks).await?;
         if let Some(drive) = WriteConfigDrive::new(self.spec.clone(), &self.plan) {
             task.run(drive).await?;
         }
         let plugged = task.run(PlugVifs::new(&self.plan)).await?;
         let folder = task.host().paths.instance(instance);
-        let (kernel, ramdisk) = (fetched.kernel, fetched.ramdisk);
         let placed = Placed {
             folder,
-            kernel,
-            ramdisk,
+            backing: created.backing,
+            kernel: created.kernel,
+            ramdisk: created.ramdisk,
             created: record.created,
         };
         let domain = plan::assemble(&self.plan, &placed, &plugged)?;

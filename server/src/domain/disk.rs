@@ -13,6 +13,8 @@ pub struct Disk {
     pub path: PathBuf,
     /// What is in it.
     pub format: Format,
+    /// The file that it rests on, which no guest may write.
+    pub backing: Option<Backing>,
     /// What the guest sees.
     pub device: DiskDevice,
     /// How it is attached.
@@ -31,6 +33,15 @@ pub struct Disk {
     pub boot_order: Option<u32>,
     /// Bounds of its traffic.
     pub tune: IoTune,
+}
+
+/// A file that a disk takes from what was never written to itself. It rests on no other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backing {
+    /// The file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub format: Format,
 }
 
 /// What a guest sees of a disk.

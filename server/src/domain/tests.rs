@@ -7,9 +7,9 @@ use std::{path::Path, time::SystemTime};
 use pretty_assertions::assert_eq;
 
 use super::{
-    Bandwidth, Cache, Clock, Cpu, CpuMode, CpuTune, Disk, DiskDevice, Domain, Format, Graphics,
-    Interface, InterfaceSource, IoTune, Kernel, LiveInterface, Machine, Metadata, Rate, ReadError,
-    Rng, Timers, Topology, Watchdog, WatchdogAction, WatchdogModel, read,
+    Backing, Bandwidth, Cache, Clock, Cpu, CpuMode, CpuTune, Disk, DiskDevice, Domain, Format,
+    Graphics, Interface, InterfaceSource, IoTune, Kernel, LiveInterface, Machine, Metadata, Rate,
+    ReadError, Rng, Timers, Topology, Watchdog, WatchdogAction, WatchdogModel, read,
 };
 use crate::model::{
     Architecture, Bytes, DiskBus, InstanceId, NicModel, TapName, VideoModel, VirtType,
@@ -71,6 +71,7 @@ fn disk(file: &str, target: &str, bus: DiskBus) -> Disk {
     Disk {
         path: Path::new("/var/lib/computelet/instances/7f3c").join(file),
         format: Format::Qcow2,
+        backing: None,
         device: DiskDevice::Disk,
         bus,
         target: target.to_owned(),
@@ -145,6 +146,10 @@ fn full() -> Domain {
     domain.machine = full_machine(&domain.machine);
     let mut root = disk("disk", "vda", DiskBus::Virtio);
     root.boot_order = Some(1);
+    root.backing = Some(Backing {
+        path: "/var/lib/computelet/images/1234-qcow2.raw".into(),
+        format: Format::Raw,
+    });
     root.tune = IoTune {
         total_bytes: Some(10 << 20),
         read_iops: Some(100),
@@ -153,6 +158,10 @@ fn full() -> Domain {
     };
     let mut data = disk("disk.data", "sda", DiskBus::Scsi);
     data.unit = Some(0);
+    data.backing = Some(Backing {
+        path: "/var/lib/computelet/images/5678-qcow2.qcow2".into(),
+        format: Format::Qcow2,
+    });
     let mut config = disk("disk.config", "sdb", DiskBus::Scsi);
     config.device = DiskDevice::Cdrom;
     config.format = Format::Raw;

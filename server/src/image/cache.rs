@@ -7,6 +7,10 @@
 //! formatted/                                              empty file systems that ephemeral disks begin as
 //! ```
 //!
+//! What disks rest on stays our own user's, mode 0644: QEMU's user must read it, and no guest that has taken over its
+//! emulator may write what others rest on. Other users may pass through the folder but not list it (0711), and a name
+//! in it tells nothing to who does not know the content's hash. All else is mode 0600.
+//!
 //! All of it blocks; call it off the runtime.
 
 use std::{
@@ -286,6 +290,10 @@ impl Cache {
         record: ImageRecord,
     ) -> io::Result<()> {
         let path = self.folder.join(&key.0);
+        // A kernel or ramdisk is copied for each instance.
+        if record.cached_format.is_some() {
+            part.share()?;
+        }
         self.write_record(key, &record, Durable::Synced)?;
         if let Err(e) = part.keep_unless_there(&path, Durable::Synced) {
             if !self.state.lock().images.contains_key(key) {

@@ -89,7 +89,8 @@ pub(super) async fn formatted(
     made.map_err(|e| ImageError::tool(what(), &e))?;
     let name = what();
     blocking(move || {
-        let kept = part.keep_unless_there(&path, Durable::Synced);
+        let kept = part.share();
+        let kept = kept.and_then(|()| part.keep_unless_there(&path, Durable::Synced));
         kept.map_err(|e| ImageError::storage(name, e))
     })
     .await?;

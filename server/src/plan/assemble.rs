@@ -1,13 +1,12 @@
 //! From a plan and what was made of it to the domain.
 
-use std::{
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
 
 use super::{CONSOLE_LOG, DiskPlan, Plan, PlanError, VifPlan};
 use crate::{
-    domain::{Disk, DiskDevice, Domain, Interface, Kernel, Metadata},
+    domain::{Backing, Disk, DiskDevice, Domain, Format, Interface, Kernel, Metadata},
+    image::Base,
+    model::{DiskFormat, DiskId},
     vif::Plugged,
 };
 
@@ -16,6 +15,8 @@ use crate::{
 pub struct Placed {
     /// The instance's folder, which holds its disks.
     pub folder: PathBuf,
+    /// The files that disks rest on; a disk that is not here rests on none.
+    pub backing: BTreeMap<DiskId, Base>,
     /// The kernel's file, when QEMU loads it itself.
     pub kernel: Option<PathBuf>,
     /// The ramdisk's file.
@@ -30,7 +31,7 @@ pub struct Placed {
 /// When the plan has an interface that is not in `plugged`, or a kernel that is not in `placed`: a bug of ours.
 pub fn assemble(plan: &Plan, placed: &Placed, plugged: &[Plugged]) -> Result<Domain, PlanError> {
     let title = plan.name.trim();
-    let disks = plan.disks.iter().map(|each| disk(each, &placed.folder));
+    let disks = plan.disks.iter().map(|each| disk(each, placed));
     let interfaces = plan.vifs.iter().map(|vif| {
         let ours = plugged.iter().find(|p| p.interface == vif.vif.id);
         let missing = || PlanError::NotPlugged {
@@ -74,10 +75,11 @@ fn kernel(plan: &Plan, placed: &Placed) -> Result<Option<Kernel>, PlanError> {
     }))
 }
 
-fn disk(plan: &DiskPlan, folder: &Path) -> Disk {
+fn disk(plan: &DiskPlan, placed: &Placed) -> Disk {
     Disk {
-        path: folder.join(&plan.file_name),
+        path: placed.folder.join(&plan.file_name),
         format: plan.format,
+        backing: placed.backing.get(&plan.id).map(backing),
         device: plan.device,
         bus: plan.bus,
         target: plan.target.clone(),
@@ -88,6 +90,17 @@ fn disk(plan: &DiskPlan, folder: &Path) -> Disk {
         serial: plan.serial.clone(),
         boot_order: plan.boot_order,
         tune: plan.tune,
+    }
+}
+
+fn backing(base: &Base) -> Backing {
+    Backing {
+        path: base.path.clone(),
+        format: match base.format {
+            DiskFormat::Qcow2 => Format::Qcow2,
+            // The cache keeps no third format.
+            _ => Format::Raw,
+        },
     }
 }
 

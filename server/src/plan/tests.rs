@@ -1,6 +1,6 @@
 //! What is decided, table by table; that every plan becomes a domain that libvirt takes.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use pretty_assertions::assert_eq;
 
@@ -11,6 +11,7 @@ use crate::{
         tests::libvirt::assert_accepted,
     },
     hypervisor::Capabilities,
+    image::Base,
     model::{
         Architecture, BlockDevice, BlockSource, Bytes, DirectKernel, DiskBus, DiskFormat, Flavor,
         ImageFile, ImageProperties, ImageSource, InstanceId, InstanceSpec, Limits, MachineType,
@@ -119,9 +120,18 @@ pub(super) fn faults(spec: &InstanceSpec) -> Vec<(String, String)> {
     }
 }
 
+fn base() -> Base {
+    Base {
+        path: "/var/lib/computelet/images/1234-qcow2.raw".into(),
+        format: DiskFormat::Raw,
+        virtual_size: Bytes(1 << 20),
+    }
+}
+
 fn assembled(plan: &Plan) -> Domain {
     let placed = Placed {
         folder: format!("/var/lib/computelet/instances/{}", plan.instance).into(),
+        backing: BTreeMap::from([("root".parse().unwrap(), base())]),
         kernel: Some("/var/lib/computelet/images/vmlinuz".into()),
         ramdisk: Some("/var/lib/computelet/images/initrd".into()),
         created: SystemTime::UNIX_EPOCH,
@@ -280,10 +290,25 @@ fn a_plan_survives_the_store() {
 }
 
 #[test]
+fn a_disk_rests_on_what_it_was_placed_on_and_no_other_does() {
+    let plan = planned(&rich(MachineType::Q35), VirtType::Qemu);
+    let domain = assembled(&plan);
+    let resting = plan.disks.iter().zip(&domain.disks).map(|(plan, disk)| {
+        let backing = disk.backing.as_ref().map(|backing| backing.path.clone());
+        (plan.role, backing)
+    });
+    for (role, backing) in resting {
+        let expected = (role == DiskRole::Root).then(|| base().path);
+        assert_eq!(backing, expected, "{role:?}");
+    }
+}
+
+#[test]
 fn an_interface_that_was_not_plugged_makes_no_domain() {
     let plan = planned(&rich(MachineType::Q35), VirtType::Qemu);
     let placed = Placed {
         folder: "/".into(),
+        backing: BTreeMap::new(),
         kernel: None,
         ramdisk: None,
         created: SystemTime::UNIX_EPOCH,

@@ -1,7 +1,13 @@
-//! The instance's folder: its disks, and its config drive.
+//! The instance's folder: its disks, its kernel, and its config drive.
 
 use std::{
-    collections::BTreeMap, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::SystemTime,
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
@@ -13,14 +19,18 @@ use crate::{
     domain::Format,
     error::{Error, Kind, Result},
     host::Host,
-    image::{Base, DiskContent, Filesystem, ImageBackend, NewDisk, Qcow2, Raw},
-    model::{Bytes, InstanceId, InstanceSpec, Phase},
+    image::{Base, DiskContent, DiskRef, Filesystem, ImageBackend, NewDisk, Qcow2, Raw},
+    model::{Bytes, DiskId, InstanceId, InstanceSpec, Phase},
     plan::{DiskPlan, DiskRole, Plan},
-    sys::file::{self, Durable, Part},
+    step::Fetched,
+    sys::file::{self, Durable, Part, clone_or_copy},
     task::{Cx, Step},
 };
 
-/// Makes the instance's folder and the disks in it.
+/// Makes the instance's folder and the disks in it, and copies the kernel that QEMU loads itself there.
+///
+/// libvirt gives a kernel to QEMU's user and, unlike with what a disk rests on, there is no way to tell it not to: a file
+/// that the cache holds for all must not be what it is handed.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CreateDisks {
     /// Whose.
@@ -31,11 +41,26 @@ pub struct CreateDisks {
     pub base: Base,
     /// The root disk's size.
     pub root: Bytes,
+    /// The cached kernel; none when the guest boots from its disk.
+    pub kernel: Option<PathBuf>,
+    /// The cached ramdisk.
+    pub ramdisk: Option<PathBuf>,
+}
+
+/// What a domain must know of an instance's folder.
+#[derive(Clone, Debug, Default)]
+pub struct CreatedDisks {
+    /// What disks rest on, of those that rest on something.
+    pub backing: BTreeMap<DiskId, Base>,
+    /// The kernel's file.
+    pub kernel: Option<PathBuf>,
+    /// The ramdisk's file.
+    pub ramdisk: Option<PathBuf>,
 }
 
 impl CreateDisks {
     /// The disks of a plan.
-    pub fn new(plan: &Plan, base: Base, root: Bytes) -> Self {
+    pub fn new(plan: &Plan, fetched: &Fetched, root: Bytes) -> Self {
         let disks = plan
             .disks
             .iter()
@@ -43,12 +68,14 @@ impl CreateDisks {
         Self {
             instance: plan.instance,
             disks: disks.cloned().collect(),
-            base,
+            base: fetched.base.clone(),
             root,
+            kernel: fetched.kernel.clone(),
+            ramdisk: fetched.ramdisk.clone(),
         }
     }
 
-    async fn make(&self, host: &Host, disk: &DiskPlan) -> Result<()> {
+    async fn make(&self, host: &Host, disk: &DiskPlan) -> Result<DiskRef> {
         let size = disk.size.unwrap_or(self.root);
         let content = match disk.role {
             DiskRole::Root => DiskContent::Base(self.base.clone()),
@@ -70,37 +97,57 @@ impl CreateDisks {
             size,
             content,
         };
-        match format {
+        Ok(match format {
             Format::Qcow2 => Qcow2.create(&disk).await?,
             Format::Raw => Raw.create(&disk).await?,
-        };
-        Ok(())
+        })
     }
 }
 
 #[async_trait]
 impl Step for CreateDisks {
-    type Output = ();
+    type Output = CreatedDisks;
     const NAME: &'static str = "create disks";
     const PHASE: Phase = Phase::CreateDisks;
 
-    async fn apply(&self, cx: Cx<'_>) -> Result<()> {
+    async fn apply(&self, cx: Cx<'_>) -> Result<CreatedDisks> {
         let folder = cx.host.paths.instance(self.instance);
         // QEMU's own user must get through to its disks; what others may read is a matter of each file.
         let made = std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o711)
-            .create(folder);
+            .create(&folder);
         made.map_err(|e| unwritable("the instance's folder", &e))?;
+        let mut created = CreatedDisks::default();
         for disk in &self.disks {
-            self.make(cx.host, disk).await?;
+            if let Some(base) = self.make(cx.host, disk).await?.backing {
+                created.backing.insert(disk.id.clone(), base);
+            }
         }
-        Ok(())
+        created.kernel = copied(self.kernel.as_ref(), folder.join("kernel")).await?;
+        created.ramdisk = copied(self.ramdisk.as_ref(), folder.join("ramdisk")).await?;
+        Ok(created)
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {
         host.remove_instance_folder(self.instance).await
     }
+}
+
+/// Copies a cached file, if there is one; the file system shares the blocks where it can.
+async fn copied(cached: Option<&PathBuf>, target: PathBuf) -> Result<Option<PathBuf>> {
+    let Some(cached) = cached.cloned() else {
+        return Ok(None);
+    };
+    let copy = move || {
+        let part = Part::create(&target)?;
+        clone_or_copy(&File::open(cached)?, part.file())?;
+        part.keep(Durable::Lazily)?;
+        Ok(target)
+    };
+    let copied = tokio::task::spawn_blocking(copy).await;
+    let copied = copied.unwrap_or_else(|e| Err(io::Error::other(e)));
+    copied.map(Some).map_err(|e| unwritable("the kernel", &e))
 }
 
 fn unwritable(what: &str, e: &io::Error) -> Error {

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -138,6 +138,14 @@ impl Part {
     /// Where it is while it is in the making.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Lets every user read it, and none but our own write it.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn share(&self) -> io::Result<()> {
+        self.file.set_permissions(fs::Permissions::from_mode(0o644))
     }
 
     /// Gives it the name that it was begun for; what stood there is replaced.

@@ -2,8 +2,8 @@
 
 use super::{
     super::{
-        Bandwidth, Disk, DiskDevice, Domain, Graphics, Interface, InterfaceSource, Machine, Rate,
-        Rng, interface, xml::Xml,
+        Backing, Bandwidth, Disk, DiskDevice, Domain, Graphics, Interface, InterfaceSource,
+        Machine, Rate, Rng, interface, xml::Xml,
     },
     path,
 };
@@ -45,6 +45,7 @@ fn disk(xml: &mut Xml, disk: &Disk) {
         }
         xml.leaf("driver", &driver);
         xml.leaf("source", &[("file", &path(&disk.path))]);
+        backing(xml, disk.backing.as_ref());
         xml.leaf("target", &[("dev", &disk.target), ("bus", bus(disk.bus))]);
         if disk.tune.bounds().next().is_some() {
             xml.node("iotune", &[], |xml| {
@@ -76,6 +77,21 @@ fn disk(xml: &mut Xml, disk: &Disk) {
                 ],
             );
         }
+    });
+}
+
+/// Says that the chain ends here, or where: left to find it out from the file, libvirt would give the file below to QEMU's
+/// user too, and an emulator that a guest took over could write what the disks of others rest on.
+fn backing(xml: &mut Xml, backing: Option<&Backing>) {
+    let Some(backing) = backing else {
+        return xml.leaf("backingStore", &[]);
+    };
+    xml.node("backingStore", &[("type", "file")], |xml| {
+        xml.leaf("format", &[("type", backing.format.as_str())]);
+        xml.node("source", &[("file", &path(&backing.path))], |xml| {
+            xml.leaf("seclabel", &[("model", "dac"), ("relabel", "no")]);
+        });
+        xml.leaf("backingStore", &[]);
     });
 }
 

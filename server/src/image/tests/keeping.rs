@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use futures::future::join_all;
@@ -94,6 +97,22 @@ async fn half_fetched(images: &Images, url: &str, go_on: impl Future<Output = ()
         came = some_rx => came.unwrap(),
     }
     let () = go_on.await;
+}
+
+#[tokio::test]
+async fn what_disks_rest_on_all_may_read_and_none_may_write() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_dir, images) = cache();
+    let server = Server::of(good("qcow2").await).await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let disk = source(&server.url, DiskFormat::Qcow2, None);
+    let image = images.ensure(&disk, |_| {}).await.unwrap();
+    assert_eq!(mode(&image.path), 0o644);
+    assert_eq!(mode(&image.path.with_extension("qcow2.json")), 0o600);
+    let kernel = images.ensure_file(&disk.file, |_| {}).await.unwrap();
+    assert_eq!(mode(&kernel.path), 0o600, "a kernel is copied, not shared");
+    let empty = images.formatted(Filesystem::Ext4, "e", Bytes(4 << 20));
+    assert_eq!(mode(&empty.await.unwrap().path), 0o644);
 }
 
 #[tokio::test]

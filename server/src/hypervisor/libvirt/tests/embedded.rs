@@ -352,6 +352,10 @@ async fn user_of_a_guest_with_disks(settings: LibvirtSettings) -> u32 {
     domain.disks = vec![crate::domain::Disk {
         path: top.clone(),
         format: crate::domain::Format::Qcow2,
+        backing: Some(crate::domain::Backing {
+            path: base.clone(),
+            format: crate::domain::Format::Raw,
+        }),
         device: crate::domain::DiskDevice::Disk,
         bus: crate::model::DiskBus::Virtio,
         target: "vda".to_owned(),
@@ -365,6 +369,9 @@ async fn user_of_a_guest_with_disks(settings: LibvirtSettings) -> u32 {
     libvirt.define(&domain).await.unwrap();
     libvirt.start(id, StartMode::Running).await.unwrap();
     let user = user_of(pid(&libvirt, id));
+    let owner = |path: &Path| std::fs::metadata(path).unwrap().uid();
+    assert_eq!(owner(&top), user, "the guest's own disk is its emulator's");
+    assert_eq!(owner(&base), 0, "what others rest on stays root's");
     gone(&libvirt, id).await;
     assert_eq!(
         std::fs::metadata(top).unwrap().uid(),
