@@ -25,7 +25,7 @@ build: setup ## builds computelet and computectl
 guest: setup ## builds the tiny guest that demo and tests boot
 	tests/guest/build
 
-demo: setup ## shows a guest being spawned, watched and taken away
+demo: build ## shows a guest being spawned, watched and taken away
 	tools/demo
 
 check: fmt clippy house doc buf ## all that reads the source without running it
@@ -60,7 +60,7 @@ doctest: setup-tests
 	cargo test --workspace --locked --doc
 
 # Without nextest (cargo install --locked cargo-nextest) the tests of one binary share a process, and nothing limits their time.
-suite: guest setup-tests
+suite: guest setup-tests build
 	if cargo nextest --version > /dev/null 2>&1; then
 		cargo nextest run --workspace --locked --profile $(profile)
 	else
