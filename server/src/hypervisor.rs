@@ -6,6 +6,7 @@
 
 pub mod fake;
 pub mod libvirt;
+mod public;
 mod signals;
 
 use std::{sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ use crate::{
 };
 
 pub use crate::model::VirtType;
+pub use public::public;
 
 /// Whether the hypervisor can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub enum Link {
     Up,
     /// No longer; it is tried again and again.
     Down {
-        /// Why, in the hypervisor's words.
+        /// Why, in the hypervisor's words; for the operator, not for callers.
         reason: String,
     },
 }
@@ -161,6 +163,25 @@ pub enum HypervisorError {
         /// libvirt's error domain.
         domain: i32,
     },
+}
+
+impl HypervisorError {
+    /// The same, fit for a caller: without this host's paths.
+    #[must_use]
+    pub fn public(mut self) -> Self {
+        match &mut self {
+            Self::Unavailable { reason: words }
+            | Self::State { message: words, .. }
+            | Self::Unsupported { message: words }
+            | Self::Failed { message: words, .. } => *words = public::public(words),
+            Self::Busy
+            | Self::Timeout { .. }
+            | Self::NotFound(_)
+            | Self::Foreign(_)
+            | Self::Agent(_) => {}
+        }
+        self
+    }
 }
 
 impl Classify for HypervisorError {

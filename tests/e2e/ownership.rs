@@ -115,11 +115,10 @@ async fn a_running_guest_can_write_nothing_that_others_rest_on() {
         let disk = path.extension().is_some_and(|end| end != "file");
         assert_eq!(emulator.may("-r", path), disk, "{}", path.display());
     }
-    let store = sandbox.path().join("state.db");
-    assert!(
-        !emulator.may("-r", &store),
-        "the store is not for emulators"
-    );
+    for (sealed, what) in [("state.db", "-r"), ("computelet.sock", "-w")] {
+        let path = sandbox.path().join(sealed);
+        assert!(!emulator.may(what, &path), "{sealed} is not for emulators");
+    }
     sandbox.destroy(&id).await.unwrap();
     for path in shared_while_it_runs {
         assert_eq!(

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, capability, convert, status::status};
 use crate::{
     error::Error,
-    hypervisor::{Link, VirtType},
+    hypervisor::{Link, VirtType, public},
     operation::Gate,
     plan, sys,
 };
@@ -108,7 +108,7 @@ impl Api {
                 v1::Readiness::Starting,
                 "connecting for the first time".to_owned(),
             ),
-            Link::Down { reason } => check("hypervisor", v1::Readiness::Broken, reason.clone()),
+            Link::Down { reason } => check("hypervisor", v1::Readiness::Broken, public(reason)),
         };
         let recovery = match self.operations.gate() {
             Gate::Starting => check(

@@ -51,6 +51,8 @@ use super::{
     Capabilities, GuestInfo, Hypervisor, HypervisorError, Link, LiveGuest, Result, Signal,
     StartMode,
 };
+use tracing::debug;
+
 use crate::{domain::Domain, model::InstanceId};
 
 /// Cheap calls take microseconds; four threads keep two cores busy, and a call behind a thousand others still
@@ -244,7 +246,9 @@ impl Libvirt {
         if fault.is_loss() {
             self.exchange.suspect();
         }
-        fault.into_error(call.name, call.guest)
+        let error = fault.into_error(call.name, call.guest);
+        debug!(call = call.name, %error, "libvirt did not do it");
+        error.public()
     }
 }
 

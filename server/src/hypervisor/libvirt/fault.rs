@@ -54,7 +54,7 @@ impl Fault {
         }
     }
 
-    /// The error for the caller of `call`, which was about `guest`.
+    /// The error of `call`, which was about `guest`, in libvirt's full words: they name paths of the host.
     pub(super) fn into_error(
         self,
         call: &'static str,

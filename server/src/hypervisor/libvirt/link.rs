@@ -117,7 +117,7 @@ impl Exchange {
             Link::Down { reason } => reason.clone(),
             Link::Connecting | Link::Up => "connecting".to_owned(),
         };
-        HypervisorError::Unavailable { reason }
+        HypervisorError::Unavailable { reason }.public()
     }
 
     fn lose(&self, reason: &str) {
