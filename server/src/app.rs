@@ -1,6 +1,7 @@
 //! The composition root: configuration → parts → a running server, and its orderly end.
 
 use std::{
+    fs::File,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -49,6 +50,8 @@ pub struct App {
     api: Api,
     bounds: Bounds,
     drain_timeout: Duration,
+    // The state directory is ours until this is dropped.
+    _lock: File,
 }
 
 fn wrong(what: &str, e: &(dyn std::error::Error + 'static)) -> Error {
@@ -61,7 +64,7 @@ impl App {
     /// # Errors
     /// When the state directory cannot be used, or another server uses it.
     pub async fn build(config: &Config) -> Result<Self> {
-        prepare(config)?;
+        let lock = prepare(config)?;
         let hypervisor = hypervisor(config)?;
         let store = Store::open(&config.state_dir).await?;
         let images = images(config).await?;
@@ -98,6 +101,7 @@ impl App {
             drain,
             api,
             bounds,
+            _lock: lock,
             drain_timeout: config.drain_timeout,
         })
     }
@@ -174,13 +178,26 @@ async fn recover(host: Arc<Host>, operations: Operations, health: Health, stop: 
 }
 
 /// Makes the state directory. Others may pass through it, to the disks that QEMU's own user opens; they may not list it.
-fn prepare(config: &Config) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
+/// One server has it at a time, whichever hypervisor it uses.
+fn prepare(config: &Config) -> Result<File> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let mut folder = std::fs::DirBuilder::new();
     folder.recursive(true).mode(0o711);
     folder
         .create(config.state_dir.join("instances"))
-        .map_err(|e| wrong("the state directory cannot be made", &e))
+        .map_err(|e| wrong("the state directory cannot be made", &e))?;
+    let mut open = File::options();
+    let lock = open
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(config.state_dir.join("computelet.lock"))
+        .map_err(|e| wrong("the state directory cannot be locked", &e))?;
+    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(e) => Err(wrong("another computelet owns this state directory", &e)),
+    }
 }
 
 fn hypervisor(config: &Config) -> Result<Arc<dyn Hypervisor>> {

@@ -187,7 +187,8 @@ impl HypervisorError {
 impl Classify for HypervisorError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Unavailable { .. } | Self::Timeout { .. } => Kind::Unavailable,
+            Self::Unavailable { .. } => Kind::Unavailable,
+            Self::Timeout { .. } => Kind::Deadline,
             Self::Busy => Kind::Exhausted,
             Self::NotFound(_) => Kind::NotFound,
             Self::Foreign(_) => Kind::Exists,
@@ -199,7 +200,8 @@ impl Classify for HypervisorError {
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Unavailable { .. } | Self::Timeout { .. } => "HYPERVISOR_UNAVAILABLE",
+            Self::Unavailable { .. } => "HYPERVISOR_UNAVAILABLE",
+            Self::Timeout { .. } => "HYPERVISOR_TIMEOUT",
             Self::Busy => "OVERLOADED",
             Self::NotFound(_) => "INSTANCE_NOT_FOUND",
             Self::Foreign(_) => "INSTANCE_EXISTS",
@@ -229,10 +231,8 @@ impl Classify for HypervisorError {
     }
 
     fn details(&self) -> Details {
-        let retry = matches!(
-            self,
-            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Busy
-        );
+        // Not a timeout: one guest that hangs would be waited for like a hypervisor that is away, for ever.
+        let retry = matches!(self, Self::Unavailable { .. } | Self::Busy);
         Details {
             retry_after: retry.then_some(Duration::from_secs(1)),
             ..Details::default()

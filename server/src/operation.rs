@@ -181,7 +181,21 @@ impl Operations {
     ///
     /// # Errors
     /// `Pending` while another holds the instance; `RequestIdReused`; `Starting` and `Draining`.
+    ///
+    /// # Cancel safety
+    /// A caller that leaves meanwhile leaves nothing half begun: the beginning goes on without it.
     pub async fn begin<A: Action>(
+        &self,
+        key: RequestKey,
+        action: A,
+    ) -> Result<watch::Receiver<Progress>> {
+        let operations = self.clone();
+        let beginning = async move { operations.begin_or_join(key, action).await };
+        let begun = tokio::spawn(beginning.in_current_span()).await;
+        begun.map_err(|_| Error::internal("the beginning of the operation panicked"))?
+    }
+
+    async fn begin_or_join<A: Action>(
         &self,
         key: RequestKey,
         action: A,
@@ -256,8 +270,15 @@ impl Operations {
                 .await;
         };
         warn!(error = %cause, reason = cause.reason(), "operation failed, undoing it");
-        task.report()
-            .stand(|record| record.state = OperationState::Unwinding);
+        let unwinding = task.report().stand(|record| {
+            record.state = OperationState::Unwinding;
+            record.error = Some(cause.clone());
+        });
+        // Written down, so that a guest whose spawn has failed is not adopted after a crash. Without the row it may be,
+        // and nobody has been told that it failed.
+        if let Err(e) = self.host.store.put_operation(unwinding).await {
+            error!(error = %e, "the failure of the operation cannot be written down yet");
+        }
         task.report()
             .begin(Phase::Undo, "taking back what was done");
         match task.unwind().await {

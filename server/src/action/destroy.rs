@@ -10,6 +10,7 @@ use crate::{
     action::Action,
     error::Result,
     host::Host,
+    hypervisor::HypervisorError,
     model::{InstanceId, InstanceRecord, InstanceState, Phase, Verb},
     task::Task,
 };
@@ -36,7 +37,7 @@ impl Action for Destroy {
     async fn run(&self, task: &mut Task) -> Result<()> {
         let (host, report, id) = (task.host().clone(), task.report().clone(), self.instance);
         let Some(record) = host.store.instance(id) else {
-            return Ok(());
+            return stranger(&host, id).await;
         };
         if record.state != InstanceState::Deleting {
             let deleting = InstanceRecord {
@@ -69,12 +70,25 @@ impl Action for Destroy {
         host.remove_instance_folder(id)
             .await
             .map_err(|e| e.in_phase(Phase::DeleteDisks))?;
-        host.images.unpin(id);
         report.end(Phase::DeleteDisks);
-        host.claims.release(id);
         host.store.strike_steps(id).await?;
+        // The row goes first: what is written down is always claimed and pinned.
         host.store.remove_instance(id).await?;
+        host.images.unpin(id);
+        host.claims.release(id);
         host.hypervisor.forget(id);
         Ok(())
     }
+}
+
+/// Removes a guest of ours that the store does not know, as after the store was lost: absent is a success.
+async fn stranger(host: &Host, id: InstanceId) -> Result<()> {
+    match host.hypervisor.info(id).await {
+        Err(HypervisorError::NotFound(_)) => return Ok(()),
+        Err(e) => return Err(e.into()),
+        Ok(_) => {}
+    }
+    host.hypervisor.destroy(id).await?;
+    host.hypervisor.undefine(id).await?;
+    host.remove_instance_folder(id).await
 }

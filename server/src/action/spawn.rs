@@ -11,6 +11,7 @@ use crate::{
     action::Action,
     error::{Error, Kind, Result},
     host::{Claim, Host},
+    hypervisor::HypervisorError,
     model::{
         Bytes, InstanceId, InstanceRecord, InstanceSpec, InstanceState, OperationId, Phase, Verb,
     },
@@ -174,6 +175,7 @@ impl Action for Spawn {
     async fn run(&self, task: &mut Task) -> Result<()> {
         let instance = self.spec.id;
         let mut record = self.record(task.report().record().id);
+        no_stranger(task.host(), instance).await?;
         self.claim(task, &record).await?;
         let fetched = self.fetch(task).await?;
         let root = self.root_disk(task, fetched.base.virtual_size).await?;
@@ -215,5 +217,21 @@ impl Action for Spawn {
 
     fn result(&self) -> Option<InstanceRecord> {
         self.result.lock().clone()
+    }
+}
+
+/// Refuses to build over a guest of ours that the store does not know, as after the store was lost: its disks would be
+/// replaced beneath it, and an undo would take it away.
+async fn no_stranger(host: &Host, id: InstanceId) -> Result<()> {
+    match host.hypervisor.info(id).await {
+        Err(HypervisorError::NotFound(_)) => Ok(()),
+        Err(e) => Err(Error::from(e).in_phase(Phase::Claim)),
+        Ok(_) => {
+            let message = format!(
+                "the hypervisor has a guest {id} that is not in the store; destroy it, or take another id"
+            );
+            let e = Error::new(Kind::Exists, "INSTANCE_EXISTS", message);
+            Err(e.with("instance_id", id).in_phase(Phase::Claim))
+        }
     }
 }

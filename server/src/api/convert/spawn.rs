@@ -64,10 +64,15 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
         || image
             .as_ref()
             .is_some_and(|image| image.config_drive_mandatory);
-    if asked.config_drive == Some(false) && needs_drive {
+    let told = !asked.user_data.is_empty()
+        || password
+            .as_ref()
+            .is_some_and(|password| !password.is_empty())
+        || public_keys.as_ref().is_some_and(|keys| !keys.is_empty());
+    if asked.config_drive == Some(false) && (needs_drive || told) {
         f.wrong(
             "config_drive",
-            "must not be false with injected_files, or with an image that needs it",
+            "must not be false with injected_files, user_data, ssh_public_keys or admin_password, or with an image that needs it",
         );
     }
     let spec = move || {
