@@ -186,3 +186,27 @@ async fn an_answer_is_the_same_after_a_restart() {
         (second.code(), second.message())
     );
 }
+
+#[tokio::test]
+async fn a_guest_that_the_store_has_lost_is_neither_built_over_nor_out_of_reach() {
+    let mut sandbox = Sandbox::start(&[]).await;
+    let (instance, _) = sandbox.spawn(request()).await.unwrap();
+    let id = instance.instance_id;
+    let before = sandbox.emulators();
+    sandbox.stop().await;
+    for file in ["state.db", "state.db-wal", "state.db-shm"] {
+        let _ = std::fs::remove_file(sandbox.path().join(file));
+    }
+    sandbox.launch();
+    sandbox.ready().await;
+    assert_eq!(sandbox.listed().await, Vec::<String>::new());
+    let asked = v1::SpawnRequest {
+        instance_id: id.clone(),
+        ..request()
+    };
+    let refused = sandbox.spawn(asked).await.unwrap_err();
+    assert_eq!(crate::support::reason(&refused), "INSTANCE_EXISTS");
+    assert_eq!(sandbox.emulators(), before, "the guest was touched");
+    sandbox.destroy(&id).await.unwrap();
+    sandbox.assert_clean().await;
+}
