@@ -11,4 +11,5 @@ mod requests;
 mod secrets;
 mod spawn;
 mod support;
+mod system;
 mod web;

@@ -28,6 +28,56 @@ pub struct Sandbox {
     dir: tempfile::TempDir,
     server: Option<Child>,
     args: Vec<String>,
+    libvirtd: Option<Libvirtd>,
+}
+
+/// A libvirtd of one test, in folders and namespaces of its own. It ends when its input does, also when the test is killed.
+pub struct Libvirtd {
+    process: Child,
+    /// Its address.
+    pub uri: String,
+}
+
+impl Libvirtd {
+    /// One that is up; none, and a word, when this user may not have one.
+    pub fn start(dir: &Path) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: a libvirtd of its own needs root");
+            return None;
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host/libvirtd");
+        let mut process = command(script)
+            .arg("run")
+            .arg(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests/host/libvirtd starts");
+        let mut uri = String::new();
+        let output = process.stdout.take().expect("a pipe");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut uri)
+            .expect("its address");
+        let uri = uri.trim().to_owned();
+        assert!(uri.starts_with("qemu"), "libvirtd did not come up: {uri:?}");
+        Some(Self { process, uri })
+    }
+
+    /// Asks it through virsh.
+    pub fn virsh(&self, args: &[&str]) -> std::process::Output {
+        let mut virsh = command("virsh");
+        virsh
+            .args(["-q", "-c", &self.uri])
+            .args(args)
+            .output()
+            .expect("virsh runs")
+    }
+}
+
+impl Drop for Libvirtd {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
 }
 
 /// The folder that cargo built the binaries into.
@@ -73,21 +123,43 @@ pub async fn until<T, F: Future<Output = Option<T>>>(
 impl Sandbox {
     /// A server with the embedded hypervisor and further arguments, ready.
     pub async fn start(args: &[&str]) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("computelet-test-")
-            .tempdir()
-            .expect("a temp folder");
-        // As computelet makes its state directory: QEMU's own user may pass through.
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("our own");
-        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let mut sandbox = Self {
-            dir,
-            server: None,
-            args,
-        };
+        let mut sandbox = Self::new(args);
         sandbox.launch();
         sandbox.ready().await;
         sandbox
+    }
+
+    /// A server that has joined a libvirtd of its own, ready; none when this user may not have one.
+    pub async fn start_system() -> Option<Self> {
+        let mut sandbox = Self::new(&[]);
+        let libvirtd = Libvirtd::start(&sandbox.path().join("libvirtd"))?;
+        sandbox.args = vec!["--connect".to_owned(), libvirtd.uri.clone()];
+        sandbox.libvirtd = Some(libvirtd);
+        sandbox.launch();
+        sandbox.ready().await;
+        Some(sandbox)
+    }
+
+    fn new(args: &[&str]) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("computelet-test-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o711))
+            .tempdir()
+            .expect("a temp folder");
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self {
+            dir,
+            server: None,
+            args,
+            libvirtd: None,
+        }
+    }
+
+    /// The libvirtd that the server has joined.
+    pub fn libvirtd(&self) -> &Libvirtd {
+        self.libvirtd
+            .as_ref()
+            .expect("a sandbox made by start_system")
     }
 
     /// Starts the server, and does not wait for it.
