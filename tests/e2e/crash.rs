@@ -4,6 +4,14 @@ use computedriver::v1::{self, Phase, PhaseEdge};
 
 use crate::support::{Sandbox, guest_request, request, until};
 
+suite! {
+    a_crash_in_any_phase_leaves_nothing_or_an_adopted_guest,
+    a_guest_outlives_the_server_and_is_adopted_when_it_waited_for_its_boot,
+    a_destroy_that_a_crash_cut_is_finished,
+    an_answer_is_the_same_after_a_restart,
+    a_guest_that_the_store_has_lost_is_neither_built_over_nor_out_of_reach,
+}
+
 /// Kills the server when `phase` is at `edge`; answers whether the spawn had got that far.
 async fn killed_at(
     sandbox: &mut Sandbox,
@@ -29,9 +37,7 @@ async fn killed_at(
     false
 }
 
-#[tokio::test]
-async fn a_crash_in_any_phase_leaves_nothing_or_an_adopted_guest() {
-    let mut sandbox = Sandbox::start(&[]).await;
+async fn a_crash_in_any_phase_leaves_nothing_or_an_adopted_guest(sandbox: &mut Sandbox) {
     for phase in [
         Phase::Claim,
         Phase::FetchImage,
@@ -49,7 +55,7 @@ async fn a_crash_in_any_phase_leaves_nothing_or_an_adopted_guest() {
             };
             let id = asked.instance_id.clone();
             assert!(
-                killed_at(&mut sandbox, asked, (phase, edge)).await,
+                killed_at(sandbox, asked, (phase, edge)).await,
                 "never saw {phase:?} {edge:?}"
             );
             sandbox.launch();
@@ -96,12 +102,12 @@ async fn a_crash_in_any_phase_leaves_nothing_or_an_adopted_guest() {
     }
 }
 
-#[tokio::test]
-async fn a_guest_outlives_the_server_and_is_adopted_when_it_waited_for_its_boot() {
-    let mut sandbox = Sandbox::start(&[]).await;
+async fn a_guest_outlives_the_server_and_is_adopted_when_it_waited_for_its_boot(
+    sandbox: &mut Sandbox,
+) {
     let asked = guest_request("never shown by any guest");
     let id = asked.instance_id.clone();
-    assert!(killed_at(&mut sandbox, asked, (Phase::Kernel, PhaseEdge::End)).await);
+    assert!(killed_at(sandbox, asked, (Phase::Kernel, PhaseEdge::End)).await);
     let before = sandbox.emulators();
     sandbox.launch();
     sandbox.ready().await;
@@ -137,9 +143,7 @@ async fn a_guest_outlives_the_server_and_is_adopted_when_it_waited_for_its_boot(
     sandbox.assert_clean().await;
 }
 
-#[tokio::test]
-async fn a_destroy_that_a_crash_cut_is_finished() {
-    let mut sandbox = Sandbox::start(&[]).await;
+async fn a_destroy_that_a_crash_cut_is_finished(sandbox: &mut Sandbox) {
     for phase in [Phase::Stop, Phase::Undefine, Phase::RemoveDisks] {
         let (instance, _) = sandbox.spawn(request()).await.unwrap();
         let asked = v1::DestroyRequest {
@@ -168,9 +172,7 @@ async fn a_destroy_that_a_crash_cut_is_finished() {
     }
 }
 
-#[tokio::test]
-async fn an_answer_is_the_same_after_a_restart() {
-    let mut sandbox = Sandbox::start(&[]).await;
+async fn an_answer_is_the_same_after_a_restart(sandbox: &mut Sandbox) {
     let mut asked = v1::SpawnRequest {
         request_id: uuid::Uuid::new_v4().to_string(),
         ..request()
@@ -187,9 +189,9 @@ async fn an_answer_is_the_same_after_a_restart() {
     );
 }
 
-#[tokio::test]
-async fn a_guest_that_the_store_has_lost_is_neither_built_over_nor_out_of_reach() {
-    let mut sandbox = Sandbox::start(&[]).await;
+async fn a_guest_that_the_store_has_lost_is_neither_built_over_nor_out_of_reach(
+    sandbox: &mut Sandbox,
+) {
     let (instance, _) = sandbox.spawn(request()).await.unwrap();
     let id = instance.instance_id;
     let before = sandbox.emulators();

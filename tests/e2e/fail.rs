@@ -8,6 +8,13 @@ use tonic_types::StatusExt;
 
 use crate::support::{Sandbox, reason, request, sha256};
 
+suite! {
+    a_spawn_that_finds_no_image_or_no_network_leaves_nothing,
+    a_spawn_whose_files_cannot_be_written_leaves_nothing,
+    a_file_where_the_folder_must_go_fails_the_spawn_and_stays,
+    a_guest_that_qemu_does_not_start_or_that_shows_nothing_leaves_nothing,
+}
+
 /// A small request with a config drive, whose disks and interfaces are all made before the guest is.
 fn asked() -> v1::SpawnRequest {
     v1::SpawnRequest {
@@ -49,12 +56,10 @@ fn in_the_way(place: &Path) {
     fs::create_dir_all(place.join("in the way")).expect("a folder");
 }
 
-#[tokio::test]
-async fn a_spawn_that_finds_no_image_or_no_network_leaves_nothing() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn a_spawn_that_finds_no_image_or_no_network_leaves_nothing(sandbox: &mut Sandbox) {
     let mut lost = asked();
     lost.image.as_mut().unwrap().location.push_str(".nowhere");
-    assert_fails(&sandbox, lost, ("FETCH_IMAGE", "IMAGE_NOT_FOUND")).await;
+    assert_fails(sandbox, lost, ("FETCH_IMAGE", "IMAGE_NOT_FOUND")).await;
 
     let bridge = v1::BridgeVif {
         bridge: "nosuchbr0".to_owned(),
@@ -63,31 +68,27 @@ async fn a_spawn_that_finds_no_image_or_no_network_leaves_nothing() {
         vifs: vec![plugged(vif::Type::Bridge(bridge))],
         ..asked()
     };
-    assert_fails(&sandbox, unplugged, ("PLUG_VIFS", "NETWORK_NOT_FOUND")).await;
+    assert_fails(sandbox, unplugged, ("PLUG_VIFS", "NETWORK_NOT_FOUND")).await;
 }
 
-#[tokio::test]
-async fn a_spawn_whose_files_cannot_be_written_leaves_nothing() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn a_spawn_whose_files_cannot_be_written_leaves_nothing(sandbox: &mut Sandbox) {
     let folder =
         |asked: &v1::SpawnRequest| sandbox.path().join("instances").join(&asked.instance_id);
 
     let disk = asked();
     in_the_way(&folder(&disk).join("disk"));
-    assert_fails(&sandbox, disk, ("CREATE_DISKS", "DISK_EXISTS")).await;
+    assert_fails(sandbox, disk, ("CREATE_DISKS", "DISK_EXISTS")).await;
 
     let drive = asked();
     in_the_way(&folder(&drive).join("disk.config"));
-    assert_fails(&sandbox, drive, ("CONFIG_DRIVE", "INTERNAL")).await;
+    assert_fails(sandbox, drive, ("CONFIG_DRIVE", "INTERNAL")).await;
 
     let definition = asked();
     in_the_way(&folder(&definition).join("libvirt.xml"));
-    assert_fails(&sandbox, definition, ("DEFINE", "INTERNAL")).await;
+    assert_fails(sandbox, definition, ("DEFINE", "INTERNAL")).await;
 }
 
-#[tokio::test]
-async fn a_file_where_the_folder_must_go_fails_the_spawn_and_stays() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn a_file_where_the_folder_must_go_fails_the_spawn_and_stays(sandbox: &mut Sandbox) {
     let asked = asked();
     let place = sandbox.path().join("instances").join(&asked.instance_id);
     fs::write(&place, b"not ours").expect("a file");
@@ -113,9 +114,9 @@ async fn a_guest_that_libvirt_does_not_define_leaves_nothing() {
     sandbox.assert_clean().await;
 }
 
-#[tokio::test]
-async fn a_guest_that_qemu_does_not_start_or_that_shows_nothing_leaves_nothing() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn a_guest_that_qemu_does_not_start_or_that_shows_nothing_leaves_nothing(
+    sandbox: &mut Sandbox,
+) {
     let mut unbootable = asked();
     // Too short for the header of any kernel: QEMU looks, and ends.
     let no_kernel = sandbox.path().join("no-kernel");
@@ -125,7 +126,7 @@ async fn a_guest_that_qemu_does_not_start_or_that_shows_nothing_leaves_nothing()
         location: format!("file://{}", no_kernel.display()),
         sha256: sha256(&no_kernel),
     });
-    assert_fails(&sandbox, unbootable, ("START", "HYPERVISOR_ERROR")).await;
+    assert_fails(sandbox, unbootable, ("START", "HYPERVISOR_ERROR")).await;
 
     let silent = v1::SpawnRequest {
         wait_for: Some(v1::WaitFor {
@@ -139,5 +140,5 @@ async fn a_guest_that_qemu_does_not_start_or_that_shows_nothing_leaves_nothing()
         }),
         ..asked()
     };
-    assert_fails(&sandbox, silent, ("CONSOLE_PATTERN", "WAIT_TIMEOUT")).await;
+    assert_fails(sandbox, silent, ("CONSOLE_PATTERN", "WAIT_TIMEOUT")).await;
 }

@@ -2,9 +2,32 @@
 //!
 //! Each test has a server of its own in a temp folder and leaves nothing behind, also when it fails.
 
+/// Makes tests of checks that take a sandbox: over the embedded hypervisor, and over a libvirtd's `qemu:///system`.
+macro_rules! suite {
+    ($($check:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $check() {
+                let mut sandbox = crate::support::Sandbox::start(&[]).await;
+                super::$check(&mut sandbox).await;
+            })*
+        }
+
+        mod system {
+            $(#[tokio::test]
+            async fn $check() {
+                if let Some(mut sandbox) = crate::support::Sandbox::start_system(&[]).await {
+                    super::$check(&mut sandbox).await;
+                }
+            })*
+        }
+    };
+}
+
 mod crash;
 mod fail;
 mod images;
+mod listing;
 mod ownership;
 mod polyglot;
 mod requests;

@@ -9,6 +9,17 @@ use crate::support::{
     Sandbox, fields, finish, guest, guest_request, image, reason, request, until,
 };
 
+suite! {
+    a_guest_boots_phase_by_phase_and_a_second_watcher_sees_the_same,
+    a_repeated_request_answers_the_same_and_another_with_its_id_is_refused,
+    hanging_up_changes_nothing_and_a_cancel_undoes,
+    a_wait_in_vain_undoes_the_spawn,
+    too_much_is_refused_with_what_is_left,
+    disks_come_as_the_flavor_says_and_the_agent_is_waited_for,
+    a_kernel_is_booted_without_a_boot_loader,
+    validating_only_changes_nothing,
+}
+
 fn edges(seen: &[v1::OperationProgress], edge: PhaseEdge) -> Vec<Phase> {
     seen.iter()
         .filter(|event| event.edge() == edge)
@@ -16,9 +27,7 @@ fn edges(seen: &[v1::OperationProgress], edge: PhaseEdge) -> Vec<Phase> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_guest_boots_phase_by_phase_and_a_second_watcher_sees_the_same() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn a_guest_boots_phase_by_phase_and_a_second_watcher_sees_the_same(sandbox: &mut Sandbox) {
     let asked = v1::SpawnRequest {
         hostname: "tiny".to_owned(),
         metadata: [("role".to_owned(), "test".to_owned())].into(),
@@ -158,9 +167,9 @@ async fn a_guest_boots_phase_by_phase_and_a_second_watcher_sees_the_same() {
     sandbox.assert_clean().await;
 }
 
-#[tokio::test]
-async fn a_repeated_request_answers_the_same_and_another_with_its_id_is_refused() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn a_repeated_request_answers_the_same_and_another_with_its_id_is_refused(
+    sandbox: &mut Sandbox,
+) {
     let asked = v1::SpawnRequest {
         request_id: uuid::Uuid::new_v4().to_string(),
         ..request()
@@ -200,9 +209,7 @@ async fn a_repeated_request_answers_the_same_and_another_with_its_id_is_refused(
     sandbox.assert_clean().await;
 }
 
-#[tokio::test]
-async fn hanging_up_changes_nothing_and_a_cancel_undoes() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn hanging_up_changes_nothing_and_a_cancel_undoes(sandbox: &mut Sandbox) {
     let asked = guest_request("never shown by any guest");
     let id = asked.instance_id.clone();
     let mut stream = sandbox
@@ -267,9 +274,7 @@ async fn hanging_up_changes_nothing_and_a_cancel_undoes() {
     sandbox.assert_clean().await;
 }
 
-#[tokio::test]
-async fn a_wait_in_vain_undoes_the_spawn() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn a_wait_in_vain_undoes_the_spawn(sandbox: &mut Sandbox) {
     let mut asked = request();
     asked.wait_for = Some(v1::WaitFor {
         timeout: Some(prost_types::Duration {
@@ -288,10 +293,8 @@ async fn a_wait_in_vain_undoes_the_spawn() {
     sandbox.assert_clean().await;
 }
 
-#[tokio::test]
-async fn too_much_is_refused_with_what_is_left() {
+async fn too_much_is_refused_with_what_is_left(sandbox: &mut Sandbox) {
     use tonic_types::StatusExt;
-    let sandbox = Sandbox::start(&[]).await;
     let mut asked = request();
     asked.flavor = Some(v1::Flavor {
         vcpus: 100,
@@ -310,9 +313,7 @@ async fn too_much_is_refused_with_what_is_left() {
     sandbox.assert_clean().await;
 }
 
-#[tokio::test]
-async fn disks_come_as_the_flavor_says_and_the_agent_is_waited_for() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn disks_come_as_the_flavor_says_and_the_agent_is_waited_for(sandbox: &mut Sandbox) {
     let mut asked = guest_request("unused");
     asked.flavor = Some(v1::Flavor {
         vcpus: 1,
@@ -338,7 +339,7 @@ async fn disks_come_as_the_flavor_says_and_the_agent_is_waited_for() {
     use v1::DiskKind::{Blank, ConfigDrive, Ephemeral, Root, Swap};
     assert_eq!(kinds, [Root, Ephemeral, Swap, Blank, ConfigDrive]);
     assert_eq!(instance.disks[0].size_bytes, 1 << 30);
-    for disk in fs_disks(&sandbox, &instance.instance_id) {
+    for disk in fs_disks(sandbox, &instance.instance_id) {
         let check = crate::support::command("qemu-img")
             .args(["check", "-q", "-U"])
             .arg(&disk)
@@ -365,9 +366,7 @@ fn fs_disks(sandbox: &Sandbox, id: &str) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_kernel_is_booted_without_a_boot_loader() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn a_kernel_is_booted_without_a_boot_loader(sandbox: &mut Sandbox) {
     let mut asked = guest_request("GUEST-MILESTONE-init");
     let kernel = |name: &str| {
         let path = guest().join(name);
@@ -389,9 +388,7 @@ async fn a_kernel_is_booted_without_a_boot_loader() {
     sandbox.assert_clean().await;
 }
 
-#[tokio::test]
-async fn validating_only_changes_nothing() {
-    let sandbox = Sandbox::start(&[]).await;
+async fn validating_only_changes_nothing(sandbox: &mut Sandbox) {
     let fine = v1::SpawnRequest {
         validate_only: true,
         ..request()

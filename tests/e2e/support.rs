@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -12,71 +13,27 @@ use computedriver::v1::{
     image_service_client::ImageServiceClient, instance_service_client::InstanceServiceClient,
     operation_service_client::OperationServiceClient,
 };
-use sha2::{Digest, Sha256};
 use tonic::{
-    Status, Streaming,
+    Status,
     transport::{Channel, Endpoint},
 };
-use uuid::Uuid;
+
+mod daemon;
+mod request;
+
+pub use daemon::Daemon;
+pub use request::{fields, finish, guest_request, image, reason, request, sha256};
 
 /// How long a test waits for what must come: guests under TCG on a busy machine take their time.
 pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// A server of one test.
 pub struct Sandbox {
-    dir: tempfile::TempDir,
     server: Option<Child>,
     args: Vec<String>,
-    libvirtd: Option<Libvirtd>,
-}
-
-/// A libvirtd of one test, in folders and namespaces of its own. It ends when its input does, also when the test is killed.
-pub struct Libvirtd {
-    process: Child,
-    /// Its address.
-    pub uri: String,
-}
-
-impl Libvirtd {
-    /// One that is up; none, and a word, when this user may not have one.
-    pub fn start(dir: &Path) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: a libvirtd of its own needs root");
-            return None;
-        }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host/libvirtd");
-        let mut process = command(script)
-            .arg("run")
-            .arg(dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tests/host/libvirtd starts");
-        let mut uri = String::new();
-        let output = process.stdout.take().expect("a pipe");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut uri)
-            .expect("its address");
-        let uri = uri.trim().to_owned();
-        assert!(uri.starts_with("qemu"), "libvirtd did not come up: {uri:?}");
-        Some(Self { process, uri })
-    }
-
-    /// Asks it through virsh.
-    pub fn virsh(&self, args: &[&str]) -> std::process::Output {
-        let mut virsh = command("virsh");
-        virsh
-            .args(["-q", "-c", &self.uri])
-            .args(args)
-            .output()
-            .expect("virsh runs")
-    }
-}
-
-impl Drop for Libvirtd {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
-    }
+    daemon: Option<Daemon>,
+    inside: bool,
+    dir: tempfile::TempDir,
 }
 
 /// The folder that cargo built the binaries into.
@@ -119,46 +76,54 @@ pub async fn until<T, F: Future<Output = Option<T>>>(
     }
 }
 
+/// A state directory as computelet makes it: QEMU's own user may pass through.
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::Builder::new()
+        .prefix("computelet-test-")
+        .tempdir()
+        .expect("a temp folder");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("our own");
+    dir
+}
+
 impl Sandbox {
     /// A server with the embedded hypervisor and further arguments, ready.
     pub async fn start(args: &[&str]) -> Self {
-        let mut sandbox = Self::new(args);
+        Self::launched(folder(), None, args).await
+    }
+
+    /// A server over a `qemu:///system` of the test's own, ready; none when this machine lets us have none.
+    pub async fn start_system(args: &[&str]) -> Option<Self> {
+        let dir = folder();
+        let daemon = Daemon::start(&dir.path().join("host"))?;
+        Some(Self::launched(dir, Some(daemon), args).await)
+    }
+
+    async fn launched(dir: tempfile::TempDir, daemon: Option<Daemon>, args: &[&str]) -> Self {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let mut sandbox = Self {
+            server: None,
+            args,
+            daemon,
+            inside: false,
+            dir,
+        };
         sandbox.launch();
         sandbox.ready().await;
         sandbox
     }
 
-    /// A server that has joined a libvirtd of its own, ready; none when this user may not have one.
-    pub async fn start_system() -> Option<Self> {
-        let mut sandbox = Self::new(&[]);
-        let libvirtd = Libvirtd::start(&sandbox.path().join("libvirtd"))?;
-        sandbox.args = vec!["--connect".to_owned(), libvirtd.uri.clone()];
-        sandbox.libvirtd = Some(libvirtd);
-        sandbox.launch();
-        sandbox.ready().await;
-        Some(sandbox)
+    /// The libvirtd under the server.
+    pub fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("it was started over a system")
     }
 
-    fn new(args: &[&str]) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("computelet-test-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o711))
-            .tempdir()
-            .expect("a temp folder");
-        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Self {
-            dir,
-            server: None,
-            args,
-            libvirtd: None,
-        }
-    }
-
-    /// The libvirtd that the server has joined.
-    pub fn libvirtd(&self) -> &Libvirtd {
-        self.libvirtd
-            .as_ref()
-            .expect("a sandbox made by start_system")
+    /// Ends the server, and starts it again among its libvirtd's own network interfaces.
+    pub async fn move_inside(&mut self) {
+        self.stop().await;
+        self.inside = true;
+        self.launch();
+        self.ready().await;
     }
 
     /// Starts the server, and does not wait for it.
@@ -168,7 +133,15 @@ impl Sandbox {
             .append(true)
             .open(self.log())
             .expect("a log file");
-        let server = command(binaries().join("computelet"))
+        let binary = binaries().join("computelet");
+        let mut server = match &self.daemon {
+            Some(daemon) if self.inside => daemon.inside(binary),
+            _ => command(binary),
+        };
+        if let Some(daemon) = &self.daemon {
+            server.env("COMPUTELET_CONNECT", daemon.uri());
+        }
+        let server = server
             .arg("serve")
             .arg("--state-dir")
             .arg(self.dir.path())
@@ -319,6 +292,20 @@ impl Sandbox {
         finish(stream).await
     }
 
+    /// Spawns to the end; none while nobody listens.
+    pub async fn try_spawn(
+        &self,
+        request: v1::SpawnRequest,
+    ) -> Option<Result<v1::Instance, Status>> {
+        let mut client = InstanceServiceClient::new(self.try_channel().await.ok()?);
+        Some(match client.spawn(request).await {
+            Ok(stream) => finish(stream.into_inner())
+                .await
+                .map(|(instance, _)| instance),
+            Err(status) => Err(status),
+        })
+    }
+
     /// Destroys to the end.
     pub async fn destroy(&self, id: &str) -> Result<bool, Status> {
         let request = v1::DestroyRequest {
@@ -381,14 +368,16 @@ impl Sandbox {
             "emulators run\n{}",
             self.tail()
         );
-        let defined: Vec<_> = fs::read_dir(self.dir.path().join("qemu/etc/qemu"))
-            .map(|dir| {
-                dir.flatten()
-                    .map(|e| e.path())
-                    .filter(|p| p.extension().is_some_and(|e| e == "xml"))
-                    .collect()
+        let embedded = fs::read_dir(self.dir.path().join("qemu/etc/qemu"));
+        let system = fs::read_dir(self.dir.path().join("host/etc/qemu"));
+        let files = [embedded, system].into_iter().flatten().flatten().flatten();
+        let defined: Vec<_> = files
+            .map(|file| file.path())
+            .filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with("computelet-") && name.ends_with(".xml")
             })
-            .unwrap_or_default();
+            .collect();
         assert_eq!(defined, Vec::<PathBuf>::new(), "domains are defined");
     }
 }
@@ -403,92 +392,4 @@ impl Drop for Sandbox {
             eprintln!("the server's last words:\n{}", self.tail());
         }
     }
-}
-
-/// Reads a spawn's stream to its end.
-pub async fn finish(
-    mut stream: Streaming<v1::SpawnResponse>,
-) -> Result<(v1::Instance, Vec<v1::OperationProgress>), Status> {
-    let mut seen = Vec::new();
-    while let Some(message) = stream.message().await? {
-        match message.event {
-            Some(v1::spawn_response::Event::Progress(progress)) => seen.push(progress),
-            Some(v1::spawn_response::Event::Instance(instance)) => return Ok((instance, seen)),
-            Some(v1::spawn_response::Event::Heartbeat(_)) | None => {}
-        }
-    }
-    Err(Status::internal("the stream ended without a result"))
-}
-
-/// An image file as a request names it.
-pub fn image(path: &Path, format: v1::DiskFormat) -> v1::Image {
-    v1::Image {
-        image_id: "test-image".to_owned(),
-        location: format!("file://{}", path.display()),
-        sha256: sha256(path),
-        format: format.into(),
-        ..Default::default()
-    }
-}
-
-/// The hash of a file.
-pub fn sha256(path: &Path) -> String {
-    hex::encode(Sha256::digest(fs::read(path).expect("a file to hash")))
-}
-
-/// A small request over the boot sector: a guest that runs at once and idles.
-pub fn request() -> v1::SpawnRequest {
-    v1::SpawnRequest {
-        instance_id: Uuid::new_v4().to_string(),
-        flavor: Some(v1::Flavor {
-            vcpus: 1,
-            memory_mib: 16,
-            ..Default::default()
-        }),
-        image: Some(image(&guest().join("boot-sector.raw"), v1::DiskFormat::Raw)),
-        ..Default::default()
-    }
-}
-
-/// A request over the tiny guest that waits until `pattern` shows on the console.
-pub fn guest_request(pattern: &str) -> v1::SpawnRequest {
-    v1::SpawnRequest {
-        flavor: Some(v1::Flavor {
-            vcpus: 1,
-            memory_mib: 128,
-            root_gib: 1,
-            ..Default::default()
-        }),
-        image: Some(image(&guest().join("guest.qcow2"), v1::DiskFormat::Qcow2)),
-        wait_for: Some(v1::WaitFor {
-            timeout: Some(prost_types::Duration {
-                seconds: 170,
-                nanos: 0,
-            }),
-            condition: Some(v1::wait_for::Condition::ConsolePattern(pattern.to_owned())),
-        }),
-        ..request()
-    }
-}
-
-/// The reason of an error; each carries exactly one.
-pub fn reason(status: &Status) -> String {
-    use tonic_types::StatusExt;
-    let details = status.get_error_details();
-    let info = details
-        .error_info()
-        .unwrap_or_else(|| panic!("an ErrorInfo in {status:?}"));
-    assert_eq!(info.domain, "computedriver");
-    info.reason.clone()
-}
-
-/// The faulty fields that an error names.
-pub fn fields(status: &Status) -> Vec<String> {
-    use tonic_types::StatusExt;
-    let details = status.get_error_details();
-    let bad = details
-        .bad_request()
-        .map(|bad| bad.field_violations.clone())
-        .unwrap_or_default();
-    bad.into_iter().map(|violation| violation.field).collect()
 }
