@@ -164,7 +164,7 @@ async fn an_image_larger_than_the_flavor_is_refused() {
 
 #[tokio::test]
 async fn hostile_servers_are_told_apart_and_leave_nothing() {
-    let sandbox = Sandbox::start(&["--config", &config()]).await;
+    let sandbox = Sandbox::start(&["--set", "images.idle_timeout=2s"]).await;
     for (answer, expected) in [
         (Answer::Absent, "IMAGE_NOT_FOUND"),
         (Answer::Stall, "IMAGE_FETCH_FAILED"),
@@ -186,13 +186,6 @@ async fn hostile_servers_are_told_apart_and_leave_nothing() {
     };
     assert_eq!(refused(&sandbox, asked).await.1, "IMAGE_CHECKSUM_MISMATCH");
     sandbox.assert_clean().await;
-}
-
-/// A server that gives up on a silent peer soon. Kept for the length of the test run.
-fn config() -> String {
-    let path = std::env::temp_dir().join(format!("computelet-test-{}.toml", uuid::Uuid::new_v4()));
-    fs::write(&path, "[images]\nidle_timeout = \"2s\"\n").unwrap();
-    path.display().to_string()
 }
 
 #[tokio::test]
