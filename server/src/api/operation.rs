@@ -47,7 +47,6 @@ impl Api {
         loop {
             let filter = OperationFilter {
                 instance,
-                running_only: false,
                 after,
                 limit: size,
             };

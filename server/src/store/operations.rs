@@ -23,8 +23,6 @@ pub struct BegunStep {
 pub struct OperationFilter {
     /// Only those of this instance.
     pub instance: Option<InstanceId>,
-    /// Only those that go on.
-    pub running_only: bool,
     /// Only those after this one, in the order of the listing: oldest first.
     pub after: Option<(SystemTime, OperationId)>,
     /// At most so many.
@@ -147,15 +145,13 @@ impl Store {
             let mut statement = transaction.prepare(
                 "SELECT record FROM operations
                  WHERE (begun, id) > (?1, ?2) AND (?3 IS NULL OR instance = ?3)
-                   AND (NOT ?4 OR state IN ('RUNNING', 'UNWINDING'))
-                 ORDER BY begun, id LIMIT ?5",
+                 ORDER BY begun, id LIMIT ?4",
             )?;
             let instance = filter.instance.map(|id| id.to_string());
             let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-            let rows = statement.query_map(
-                params![after, after_id, instance, filter.running_only, limit],
-                |row| row.get::<_, String>(0),
-            )?;
+            let rows = statement.query_map(params![after, after_id, instance, limit], |row| {
+                row.get::<_, String>(0)
+            })?;
             rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
         })
         .await

@@ -97,7 +97,11 @@ async fn listings_page_by_time_and_filter() {
     }
     let mut expected: Vec<_> = records
         .iter()
-        .map(|record| (record.begun, record.id))
+        .map(|record| {
+            // As the store orders them: by microsecond, then by id.
+            let since = record.begun.duration_since(SystemTime::UNIX_EPOCH);
+            (since.unwrap().as_micros(), record.id)
+        })
         .collect();
     expected.sort();
     assert_eq!(
