@@ -62,14 +62,16 @@ fn bury() {
         warn!(error = %e, "cannot list child processes");
         Vec::new()
     });
-    let Ok(session) = rustix::process::getsid(None) else {
-        return;
+    // Not by getsid: in a pid namespace whose session was begun outside, ours is 0, which is no process id.
+    let session = match Process::read(rustix::process::getpid().as_raw_pid()) {
+        Ok(me) => me.session,
+        Err(e) => return warn!(error = %e, "this process cannot be looked at"),
     };
     for pid in children {
         let Ok(process) = Process::read(pid) else {
             continue;
         };
-        let inherited = process.session != session.as_raw_pid() && process.session != pid;
+        let inherited = process.session != session && process.session != pid;
         if process.status != Status::Zombie || !inherited {
             continue;
         }

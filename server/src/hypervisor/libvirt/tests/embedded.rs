@@ -10,12 +10,21 @@ use crate::sys::command::Command;
 
 const ROOT: &str = "COMPUTELET_TEST_ROOT";
 const ROLE: &str = "COMPUTELET_TEST_ROLE";
+/// Roles that begin so are played in a pid namespace of their own.
+const NAMESPACE: &str = "namespaced ";
 
 /// Runs the named test of this module again, in a process of its own and in a role.
 async fn again(test: &str, role: &str, root: &Path) -> Result<String, String> {
     let exe = std::env::current_exe().unwrap();
     let path = module_path!().split_once("::").map_or("", |(_, path)| path);
-    let child = Command::new("env")
+    let child = match role.strip_prefix(NAMESPACE) {
+        // The session begins outside of it, so that inside it has no id.
+        Some(_) => Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+            .arg("env"),
+        None => Command::new("env"),
+    };
+    let child = child
         .arg(format!("{ROOT}={}", root.display()))
         .arg(format!("{ROLE}={role}"))
         // An ordinary user's driver keeps a little outside its root, and this user may have no home.
@@ -90,6 +99,16 @@ async fn running(libvirt: &Libvirt) -> InstanceId {
     libvirt.define(&domain(id, VirtType::Qemu)).await.unwrap();
     libvirt.start(id, StartMode::Running).await.unwrap();
     id
+}
+
+/// As in a container, or below a build that shuts its processes in.
+#[tokio::test]
+async fn a_guest_lives_and_goes_in_a_pid_namespace() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root makes pid namespaces");
+    }
+    let role = format!("{NAMESPACE}all");
+    in_own_process("a_guest_lives_and_goes", &[&role]).await;
 }
 
 #[tokio::test]
