@@ -8,12 +8,14 @@ pub mod fake;
 pub mod libvirt;
 mod public;
 mod signals;
+pub mod stats;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use self::stats::{Groups, HostCounters, MonitorCounters};
 use crate::{
     domain::Domain,
     error::{Classify, Details, Kind},
@@ -280,6 +282,14 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     ///
     /// An agent that does not answer costs five seconds: ask only one whose channel is open, see [`Signal::agent`].
     async fn ping_agent(&self, id: InstanceId) -> Result<()>;
+
+    /// Counters that the host itself keeps, of all our guests at once, those that are off included, in no order. Waits for
+    /// no guest. Groups that only a monitor knows are left out.
+    async fn host_counters(&self, groups: Groups) -> Result<Vec<HostCounters>>;
+
+    /// Counters that only the guest's monitor knows. `Busy` at once while an earlier question to the same guest has no
+    /// answer yet, `Timeout` when this one gets none, `State` when the guest is off.
+    async fn monitor_counters(&self, id: InstanceId, groups: Groups) -> Result<MonitorCounters>;
 
     /// What the hypervisor says of a guest by itself. The receiver outlives the guest.
     fn signals(&self, id: InstanceId) -> watch::Receiver<Signal>;

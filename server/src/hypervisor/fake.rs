@@ -3,6 +3,7 @@
 //! For tests, of this crate and of others. It answers as libvirt does: what is done already succeeds, what is absent
 //! cannot be started, what is not ours is refused.
 
+mod counters;
 mod fault;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,10 +13,15 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::fault::Faults;
-pub use self::fault::{Gate, Times};
+pub use self::{
+    counters::Counted,
+    fault::{Gate, Times},
+};
 use super::{
     Capabilities, GuestInfo, Hypervisor, HypervisorError, Link, LiveGuest, Result, Signal,
-    StartMode, VirtType, signals::Signals,
+    StartMode, VirtType,
+    signals::Signals,
+    stats::{Groups, HostCounters, MonitorCounters},
 };
 use crate::{
     domain::{Domain, InterfaceSource},
@@ -54,6 +60,7 @@ pub struct Fake {
     guests: Mutex<BTreeMap<InstanceId, FakeGuest>>,
     signals: Signals,
     faults: Faults,
+    counted: Counted,
 }
 
 impl Fake {
@@ -64,6 +71,7 @@ impl Fake {
             guests: Mutex::default(),
             signals: Signals::default(),
             faults: Faults::default(),
+            counted: Counted::default(),
         })
     }
 
@@ -123,6 +131,11 @@ impl Fake {
                 .observe(id, last.generation, guest.state, last.agent);
         }
         self.link.send_replace(Link::Up);
+    }
+
+    /// What is counted of guests, for tests to set.
+    pub fn counted(&self) -> &Counted {
+        &self.counted
     }
 
     /// Lets something happen to a guest. Nothing happens to one that is absent.
@@ -346,6 +359,25 @@ impl Hypervisor for Fake {
             return Err(HypervisorError::Agent(id));
         }
         self.faults.leave("ping_agent")
+    }
+
+    async fn host_counters(&self, groups: Groups) -> Result<Vec<HostCounters>> {
+        self.enter("host_counters").await?;
+        let ours = self.snapshot().into_iter();
+        let ours = ours.filter(|(_, guest)| guest.domain.is_some());
+        let counters = ours.map(|(id, guest)| self.counted.host(id, guest.state, groups));
+        self.faults
+            .leave("host_counters")
+            .map(|()| counters.collect())
+    }
+
+    async fn monitor_counters(&self, id: InstanceId, groups: Groups) -> Result<MonitorCounters> {
+        self.enter("monitor_counters").await?;
+        if !is_on(self.ours(id, |held, _| *held)?) {
+            return Err(wrong_state(id, "domain is not running"));
+        }
+        let counters = self.counted.monitor(id, groups).await?;
+        self.faults.leave("monitor_counters").map(|()| counters)
     }
 
     fn signals(&self, id: InstanceId) -> watch::Receiver<Signal> {

@@ -50,6 +50,7 @@ use self::{
 use super::{
     Capabilities, GuestInfo, Hypervisor, HypervisorError, Link, LiveGuest, Result, Signal,
     StartMode,
+    stats::{Groups, HostCounters, MonitorCounters},
 };
 use tracing::debug;
 
@@ -348,6 +349,14 @@ impl Hypervisor for Libvirt {
         self.call(call, ping).await
     }
 
+    async fn host_counters(&self, _: Groups) -> Result<Vec<HostCounters>> {
+        Err(not_counted())
+    }
+
+    async fn monitor_counters(&self, _: InstanceId, _: Groups) -> Result<MonitorCounters> {
+        Err(not_counted())
+    }
+
     fn signals(&self, id: InstanceId) -> watch::Receiver<Signal> {
         self.exchange.signals.watch(id)
     }
@@ -358,6 +367,13 @@ impl Hypervisor for Libvirt {
 
     async fn settle(&self) -> Result<()> {
         settle::run(self).await
+    }
+}
+
+/// No RPC that needs them is served yet.
+fn not_counted() -> HypervisorError {
+    HypervisorError::Unsupported {
+        message: "statistics are not counted yet".to_owned(),
     }
 }
 
