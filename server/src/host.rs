@@ -1,10 +1,12 @@
 //! The ports in one bag, and the host's own book-keeping.
 
 mod claims;
+mod resources;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use claims::{Claim, ClaimError, Claims, Policy, Totals};
+pub use claims::{Amount, Claim, ClaimError, Claims, Policy, Totals};
+pub use resources::Resources;
 
 use crate::{
     console::Watcher,

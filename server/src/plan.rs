@@ -17,6 +17,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use assemble::{Placed, assemble};
+pub use disks::local as local_disks;
 pub use extra_specs::known as extra_specs;
 pub use settings::{CpuChoice, PlanSettings};
 

@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod file;
+pub mod memory;
 pub mod netlink;
 pub mod processor;
 pub mod uptime;

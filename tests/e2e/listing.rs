@@ -63,10 +63,12 @@ async fn every_listing_tells_of_the_same_instances(sandbox: &Sandbox) {
         streamed.extend(batch.instances.into_iter().map(|info| info.instance_id));
     }
     assert_eq!(streamed, ids);
+    assert_resources(sandbox, 3).await;
     for id in &ids {
         sandbox.destroy(id).await.unwrap();
     }
     sandbox.assert_clean().await;
+    assert_resources(sandbox, 0).await;
 
     let asked = v1::ListOperationsRequest {
         page_size: 4,
@@ -76,6 +78,25 @@ async fn every_listing_tells_of_the_same_instances(sandbox: &Sandbox) {
     let page = answer.unwrap().into_inner();
     assert_eq!(page.operations.len(), 4, "three spawns, and as many ends");
     assert!(!page.next_page_token.is_empty());
+}
+
+/// Asks what the host has left: `guests` of one vCPU and 16 MiB each run on it.
+async fn assert_resources(sandbox: &Sandbox, guests: u32) {
+    let asked = v1::GetAvailableResourceRequest {};
+    let answer = sandbox.host().await.get_available_resource(asked).await;
+    let told = answer.unwrap().into_inner().resource.unwrap();
+    assert_eq!((told.instances, told.running_instances), (guests, guests));
+    assert!(told.enabled && !told.hypervisor_hostname.is_empty());
+    assert!(told.hypervisor.unwrap().reachable);
+    let (vcpus, memory) = (told.vcpus.unwrap(), told.memory_mib.unwrap());
+    let guests = u64::from(guests);
+    assert_eq!((vcpus.claimed, vcpus.used), (guests, guests));
+    assert_eq!(memory.claimed, 16 * guests);
+    assert_eq!(memory.left, memory.total - memory.reserved - memory.claimed);
+    assert!(0 < memory.used && memory.used < memory.total);
+    let disk = told.disk_gib.unwrap();
+    assert!(disk.used <= disk.total);
+    assert!(told.disk_available_least_gib <= i64::try_from(disk.total).unwrap());
 }
 
 /// Reads a console's log from `offset` until `mark` has come, or to its end.

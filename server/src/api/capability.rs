@@ -52,6 +52,7 @@ const SERVED: &[(&str, &[&str])] = &[
             "GetReadiness",
             "GetHostIpAddr",
             "GetHostUptime",
+            "GetAvailableResource",
         ],
     ),
 ];

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, capability, convert, status::status};
 use crate::{
     error::Error,
+    host::Amount,
     hypervisor::{Link, VirtType, public},
     operation::Gate,
     plan, sys,
@@ -91,6 +92,31 @@ impl Api {
             mode: mode.into(),
             architecture: "x86_64".to_owned(),
             reachable: *self.host.hypervisor.link().borrow() == Link::Up,
+        })
+    }
+
+    async fn available(&self) -> Result<v1::AvailableResource, Error> {
+        let resources = self.host.resources().await?;
+        let amount = |(amount, used): (Amount, u64)| v1::ResourceAmount {
+            total: amount.total,
+            reserved: amount.reserved,
+            allocation_ratio: amount.ratio,
+            claimed: amount.claimed,
+            left: amount.left,
+            used,
+        };
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let node = rustix::system::uname();
+        Ok(v1::AvailableResource {
+            vcpus: Some(amount(resources.vcpus)),
+            memory_mib: Some(amount(resources.memory_mib)),
+            disk_gib: Some(amount(resources.disk_gib)),
+            running_instances: count(resources.running),
+            instances: count(resources.instances),
+            enabled: self.operations.gate() == Gate::Open,
+            hypervisor_hostname: node.nodename().to_string_lossy().into_owned(),
+            hypervisor: Some(self.hypervisor().await?),
+            disk_available_least_gib: resources.disk_least_gib,
         })
     }
 
@@ -230,6 +256,16 @@ impl HostService for Api {
             load_1m,
             load_5m,
             load_15m,
+        }))
+    }
+
+    async fn get_available_resource(
+        &self,
+        _: Request<v1::GetAvailableResourceRequest>,
+    ) -> Reply<v1::GetAvailableResourceResponse> {
+        let resource = self.available().await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::GetAvailableResourceResponse {
+            resource: Some(resource),
         }))
     }
 }

@@ -48,6 +48,21 @@ pub struct Policy {
     pub reserved: Totals,
 }
 
+/// One resource of the host, as its books have it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Amount {
+    /// What the host has.
+    pub total: u64,
+    /// Kept for the host itself.
+    pub reserved: u64,
+    /// How often it may be promised.
+    pub ratio: f64,
+    /// What instances hold.
+    pub claimed: u64,
+    /// What a claim may still ask for.
+    pub left: u64,
+}
+
 /// Why a claim was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the host has too little left: {}", list(.shortages))]
@@ -178,6 +193,35 @@ impl Claims {
         sum(self.book.lock().held.values())
     }
 
+    /// The whole book: processors, memory and disk.
+    pub fn amounts(&self) -> [Amount; 3] {
+        let (have, held) = {
+            let book = self.book.lock();
+            (book.totals, sum(book.held.values()))
+        };
+        let (policy, kept) = (&self.policy, &self.policy.reserved);
+        let amount = |total, (reserved, ratio): (u64, f64), claimed| Amount {
+            total,
+            reserved,
+            ratio,
+            claimed,
+            left: capacity(total, ratio, reserved).saturating_sub(claimed),
+        };
+        [
+            amount(have.cpus, (kept.cpus, policy.cpu_ratio), held.vcpus),
+            amount(
+                have.memory_mib,
+                (kept.memory_mib, policy.memory_ratio),
+                held.memory_mib,
+            ),
+            amount(
+                have.disk_gib,
+                (kept.disk_gib, policy.disk_ratio),
+                held.disk_gib,
+            ),
+        ]
+    }
+
     fn shortages(
         &self,
         book: &Book,
@@ -283,6 +327,8 @@ mod tests {
             .map(|s| (s.resource.as_str(), s.asked, s.left))
             .collect();
         assert_eq!(told, [("VCPU", 9, 3), ("MEMORY_MB", 512, 256)]);
+        let left = claims.amounts().map(|amount| (amount.left, amount.claimed));
+        assert_eq!(left, [(3, 1), (256, 256), (6, 4)]);
         assert_eq!(claims.held(), claim(1, 256, 4));
     }
 

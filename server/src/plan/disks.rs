@@ -132,6 +132,22 @@ fn wanted(spec: &InstanceSpec, board: MachineType) -> Vec<Wanted<'_>> {
     wanted
 }
 
+/// The files of an instance's disks in its folder, each with the size that the guest sees; without the config drive, which
+/// is as large as it will ever be. `root`: the size of the root disk.
+pub fn local(spec: &InstanceSpec, root: Bytes) -> impl Iterator<Item = (String, Bytes)> {
+    // No board moves a disk to another file.
+    wanted(spec, MachineType::Q35)
+        .into_iter()
+        .filter_map(move |disk| {
+            let size = match disk.role {
+                DiskRole::Root => Some(root),
+                DiskRole::ConfigDrive => None,
+                DiskRole::Ephemeral | DiskRole::Swap | DiskRole::Blank => disk.size,
+            };
+            size.map(|size| (file_name(&disk), size))
+        })
+}
+
 /// What does not fit the board, and ids that are used twice.
 fn check(wanted: &[Wanted<'_>], board: MachineType, faults: &mut Faults) {
     let mut ids = BTreeSet::new();
