@@ -63,6 +63,7 @@ const ROWS: &[&[&str]] = &[
     ],
     &["store", "sys"],
     &["domain", "model", "error"],
+    &["metrics"],
 ];
 
 /// A file that wants more than this holds two ideas.

@@ -44,7 +44,10 @@ use self::{
     flight::Flights,
     intake::{Ended, Intake, Stages, Wanted},
 };
-use crate::model::{Bytes, ImageFile, ImageSource, InstanceId};
+use crate::{
+    metrics::IMAGE_REQUESTS,
+    model::{Bytes, ImageFile, ImageSource, InstanceId},
+};
 
 /// How images are kept.
 #[derive(Clone, Debug)]
@@ -121,8 +124,10 @@ impl Images {
                 .find(wanted.key(sha256, self.intake.force_raw), &id)
                 .await?
         {
+            IMAGE_REQUESTS.of(["hit"]).increment();
             return Ok(image);
         }
+        IMAGE_REQUESTS.of(["miss"]).increment();
         let work = |stages: Stages| self.intake.clone().fly(wanted.clone(), stages);
         let ended = self.flights.join(wanted.clone(), work, progress).await;
         ended.unwrap_or(Err(ImageError::Abandoned { image: id }))

@@ -14,7 +14,7 @@ use std::{
     collections::{HashMap, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::FutureExt;
@@ -27,6 +27,7 @@ use crate::{
     action::Action,
     error::{Classify, Details, Error, Kind, Result},
     host::Host,
+    metrics,
     model::{InstanceId, OperationId, OperationRecord, OperationState, Phase, RequestId, Verb},
     store::OperationFilter,
     task::{Progress, Reporter, Task},
@@ -245,8 +246,13 @@ impl Operations {
         let span = tracing::info_span!("operation", id = %record.id, verb = record.verb.as_str(), instance = record.instance.map(tracing::field::display));
         let operations = self.clone();
         let run = async move {
+            let begun = Instant::now();
+            let active = metrics::OPERATIONS_ACTIVE.of([A::VERB.as_str()]).enter();
             let task = Task::new(operations.host.clone(), record.id, reporter.clone(), cancel);
             let ended = operations.drive(task, action).await;
+            let outcome = [A::VERB.as_str(), ended.state.as_str()];
+            metrics::OPERATIONS.of(outcome).record(begun.elapsed());
+            drop(active);
             // Let go before the end is told: who hears of it may begin the next at once.
             operations.retire(&ended, reporter.watch());
             reporter.stand(|known| *known = ended);
@@ -328,6 +334,9 @@ impl Operations {
     /// Ends an operation that could not be undone: its steps stay written down.
     async fn leave(&self, task: &Task, cause: Error) -> OperationRecord {
         let mut record = task.report().record();
+        metrics::UNDO_FAILURES
+            .of([record.verb.as_str()])
+            .increment();
         record.state = OperationState::Failed;
         record.ended = Some(SystemTime::now());
         record.error = Some(cause);

@@ -10,6 +10,7 @@
 //! and those to a monitor or an agent for the guest's good will. None may make another kind wait.
 //! A call that runs over its limit goes on by itself; its caller is told that it may still take effect.
 
+mod call_watch;
 mod capability;
 mod embed;
 mod events;
@@ -40,6 +41,7 @@ use virt::connect::Connect;
 
 pub use self::embed::OpenError;
 use self::{
+    call_watch::CallWatch,
     embed::Root,
     fault::Fault,
     link::Exchange,
@@ -212,21 +214,27 @@ impl Libvirt {
             Kind::Monitor => (&self.monitor, self.call_timeout),
         };
         let (answer_tx, answer_rx) = oneshot::channel();
+        let watch = CallWatch::new(call.name);
         let job = move |line: &mut line::Line| {
             if answer_tx.is_closed() {
                 return;
             }
+            let watch = watch.begin();
             let done = line.connect(&route).and_then(f);
             if done.as_ref().is_err_and(Fault::is_loss) {
                 line.hang_up();
             }
+            let outcome = if done.is_ok() { "ok" } else { "failed" };
             // Nobody waits any more: what was done is seen by whoever looks next.
-            let _ = answer_tx.send(done);
+            if answer_tx.send(done).is_ok() {
+                watch.end(outcome);
+            }
         };
         let deadline = Instant::now() + limit;
         pool.submit(Box::new(job), deadline)
             .map_err(|worker::Full| HypervisorError::Busy)?;
-        match tokio::time::timeout(limit, answer_rx).await {
+        let answer = tokio::time::timeout(limit, answer_rx).await;
+        match answer {
             Ok(Ok(done)) => done.map_err(|fault| self.judge(fault, call)),
             // The worker panicked, or the pool ended.
             Ok(Err(_)) if Instant::now() < deadline => Err(HypervisorError::Failed {
@@ -236,10 +244,13 @@ impl Libvirt {
                 domain: 0,
             }),
             // Its time was over, before its turn or in it.
-            Ok(Err(_)) | Err(_) => Err(HypervisorError::Timeout {
-                call: call.name,
-                limit,
-            }),
+            Ok(Err(_)) | Err(_) => {
+                CallWatch::timed_out(call.name, limit);
+                Err(HypervisorError::Timeout {
+                    call: call.name,
+                    limit,
+                })
+            }
         }
     }
 

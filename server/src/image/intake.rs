@@ -1,6 +1,9 @@
 //! From a location into the cache: fetched, checked against its hash, inspected, converted, put in its place.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use tokio::sync::watch;
 
@@ -14,6 +17,7 @@ use super::{
     inspect::{Inspection, inspect},
 };
 use crate::{
+    metrics::IMAGE_FETCHES,
     model::{Bytes, DiskFormat, ImageFile},
     sys::file::Part,
 };
@@ -63,6 +67,14 @@ impl Intake {
 
     /// The one flight of an image.
     pub(super) async fn fly(self: Arc<Self>, wanted: Wanted, stages: Stages) -> Ended {
+        let begun = Instant::now();
+        let ended = self.obtain(wanted, stages).await;
+        let outcome = if ended.is_ok() { "ok" } else { "failed" };
+        IMAGE_FETCHES.of([outcome]).record(begun.elapsed());
+        ended
+    }
+
+    async fn obtain(self: Arc<Self>, wanted: Wanted, stages: Stages) -> Ended {
         let report = move |progress| {
             stages.send_replace(Stage::Going(Some(progress)));
         };

@@ -60,6 +60,38 @@ pub enum Phase {
     Undo,
 }
 
+impl Phase {
+    /// The phase as stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Claim => "CLAIM",
+            Self::FetchImage => "FETCH_IMAGE",
+            Self::ConvertImage => "CONVERT_IMAGE",
+            Self::CreateDisks => "CREATE_DISKS",
+            Self::ConfigDrive => "CONFIG_DRIVE",
+            Self::ConnectVolumes => "CONNECT_VOLUMES",
+            Self::PlugVifs => "PLUG_VIFS",
+            Self::Filter => "FILTER",
+            Self::Define => "DEFINE",
+            Self::Start => "START",
+            Self::AwaitVifs => "AWAIT_VIFS",
+            Self::Resume => "RESUME",
+            Self::Running => "RUNNING",
+            Self::Firmware => "FIRMWARE",
+            Self::Bootloader => "BOOTLOADER",
+            Self::Kernel => "KERNEL",
+            Self::Userspace => "USERSPACE",
+            Self::Agent => "AGENT",
+            Self::ConsolePattern => "CONSOLE_PATTERN",
+            Self::Stop => "STOP",
+            Self::Undefine => "UNDEFINE",
+            Self::UnplugVifs => "UNPLUG_VIFS",
+            Self::DeleteDisks => "DELETE_DISKS",
+            Self::Undo => "UNDO",
+        }
+    }
+}
+
 /// Where in a phase an event lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Edge {
@@ -107,4 +139,22 @@ pub struct ProgressEvent {
     /// What the console showed when it ended a phase of the guest's own.
     #[serde(default)]
     pub evidence: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Phase;
+
+    #[test]
+    fn a_phase_is_shown_as_it_is_stored() {
+        for phase in [
+            Phase::Claim,
+            Phase::AwaitVifs,
+            Phase::ConsolePattern,
+            Phase::Undo,
+        ] {
+            let stored = serde_json::to_string(&phase).unwrap();
+            assert_eq!(stored, format!("{:?}", phase.as_str()));
+        }
+    }
 }

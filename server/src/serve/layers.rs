@@ -112,7 +112,7 @@ where
         let shape = shape(request.uri().path());
         // Outermost, so that refused and failed calls are seen too.
         let span = trace::span(&request);
-        let ending = Ending::new(span.clone());
+        let ending = Ending::new(span.clone(), request.uri().path(), shape);
         // Refused before any work is done for it. Held until the body ends: an open stream is a call in flight.
         let permit = match self.limits.admit(request.uri().path(), shape) {
             Ok(permit) => permit,

@@ -14,6 +14,16 @@ pub(super) enum Shape {
     Stream,
 }
 
+impl Shape {
+    /// The word for it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::Stream => "stream",
+        }
+    }
+}
+
 static SHAPES: LazyLock<HashMap<String, Shape>> = LazyLock::new(|| {
     let sets = [
         computedriver::FILE_DESCRIPTOR_SET,
@@ -45,9 +55,23 @@ pub(super) fn shape(path: &str) -> Shape {
     SHAPES.get(path).copied().unwrap_or(Shape::Unary)
 }
 
+/// The method's full name, as `computedriver.v1.HostService/GetVersion`. A caller can make up any number of paths, so
+/// those that nobody knows share one name.
+pub(super) fn name(path: &str) -> &'static str {
+    let known = SHAPES.get_key_value(path);
+    known.map_or("_OTHER", |(path, _)| path.trim_start_matches('/'))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Shape, shape};
+    use super::{Shape, name, shape};
+
+    #[test]
+    fn a_path_that_a_caller_made_up_has_no_name_of_its_own() {
+        let known = "/computedriver.v1.InstanceService/GetInfo";
+        assert_eq!(name(known), &known[1..]);
+        assert_eq!(name("/computedriver.v1.InstanceService/Nonsense"), "_OTHER");
+    }
 
     #[test]
     fn methods_are_told_by_their_descriptors() {

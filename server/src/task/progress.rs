@@ -11,8 +11,11 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::model::{
-    Amount, Edge, OperationId, OperationRecord, OperationState, Phase, ProgressEvent,
+use crate::{
+    metrics::PHASES,
+    model::{
+        Amount, Edge, OperationId, OperationRecord, OperationState, Phase, ProgressEvent, Verb,
+    },
 };
 
 /// What a watcher sees.
@@ -63,6 +66,7 @@ struct Clock {
 #[derive(Clone, Debug)]
 pub struct Reporter {
     operation: OperationId,
+    verb: Verb,
     progress: Arc<watch::Sender<Progress>>,
     clock: Arc<Mutex<Clock>>,
 }
@@ -70,11 +74,12 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter of the operation, and what its watchers watch.
     pub fn new(record: OperationRecord) -> (Self, watch::Receiver<Progress>) {
-        let operation = record.id;
+        let (operation, verb) = (record.id, record.verb);
         let (tx, rx) = watch::channel(Progress::new(record));
         (
             Self {
                 operation,
+                verb,
                 progress: Arc::new(tx),
                 clock: Arc::default(),
             },
@@ -171,6 +176,8 @@ impl Reporter {
         };
         fill(&mut event);
         if edge == Edge::End {
+            let labels = [self.verb.as_str(), event.phase.as_str()];
+            PHASES.of(labels).record(event.elapsed);
             clock.began.retain(|(began, _)| *began != phase);
         }
         self.progress.send_modify(|progress| {

@@ -23,6 +23,7 @@ use parking_lot::{Condvar, Mutex};
 use tracing::{error, warn};
 
 use super::line::Line;
+use crate::metrics::{self, Counter, Gauge, Histogram, Soon};
 
 /// Below libvirtd's own 20 workers, so that it still answers others when all of these hang.
 const MAX_GIVEN_UP: usize = 8;
@@ -45,6 +46,7 @@ pub(super) struct Full;
 
 struct Waiting {
     job: Job,
+    since: Instant,
     limit: Instant,
 }
 
@@ -64,6 +66,34 @@ pub(super) struct Pool {
     queue: usize,
     state: Mutex<State>,
     work: Condvar,
+    meters: Meters,
+}
+
+/// What the pool tells of itself.
+struct Meters {
+    wait: &'static Histogram<Soon>,
+    queued: &'static Gauge,
+    running: &'static Gauge,
+    abandoned: &'static Gauge,
+    rejections: &'static Counter,
+}
+
+impl Meters {
+    fn of(pool: &'static str) -> Self {
+        Self {
+            wait: metrics::POOL_WAIT.of([pool]),
+            queued: metrics::POOL_QUEUED.of([pool]),
+            running: metrics::POOL_RUNNING.of([pool]),
+            abandoned: metrics::POOL_ABANDONED.of([pool]),
+            rejections: metrics::POOL_REJECTIONS.of([pool]),
+        }
+    }
+
+    fn see(&self, state: &State) {
+        self.queued.set(state.queue.len());
+        self.running.set(state.running.len() - state.given_up.len());
+        self.abandoned.set(state.given_up.len());
+    }
 }
 
 impl Pool {
@@ -74,6 +104,7 @@ impl Pool {
             queue: size.queue,
             state: Mutex::default(),
             work: Condvar::new(),
+            meters: Meters::of(name),
         });
         for _ in 0..size.workers {
             pool.hire(&mut pool.state.lock())?;
@@ -86,9 +117,12 @@ impl Pool {
         let mut state = self.state.lock();
         self.give_up_late(&mut state, Instant::now());
         if state.closed || state.queue.len() >= self.queue {
+            self.meters.rejections.increment();
             return Err(Full);
         }
-        state.queue.push_back(Waiting { job, limit });
+        let since = Instant::now();
+        state.queue.push_back(Waiting { job, since, limit });
+        self.meters.see(&state);
         drop(state);
         self.work.notify_one();
         Ok(())
@@ -135,6 +169,7 @@ impl Pool {
                 "a call hangs; its worker is replaced"
             );
         }
+        self.meters.see(state);
     }
 
     fn work(&self, me: u64) {
@@ -160,8 +195,10 @@ impl Pool {
             match state.queue.pop_front() {
                 // Its caller has had the answer that it came too late; running it would only add to the load.
                 Some(late) if late.limit < Instant::now() => drop(late),
-                Some(Waiting { job, limit }) => {
+                Some(Waiting { job, since, limit }) => {
                     state.running.insert(me, limit);
+                    self.meters.wait.record(since.elapsed());
+                    self.meters.see(&state);
                     return Some(job);
                 }
                 None => self.work.wait(&mut state),
@@ -173,7 +210,9 @@ impl Pool {
     fn finish(&self, me: u64) -> bool {
         let mut state = self.state.lock();
         state.running.remove(&me);
-        !state.given_up.remove(&me)
+        let given_up = state.given_up.remove(&me);
+        self.meters.see(&state);
+        !given_up
     }
 }
 

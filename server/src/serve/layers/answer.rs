@@ -16,7 +16,13 @@ use tonic::{Code, Status, body::Body};
 use tracing::{Span, debug};
 
 use super::{panicked, told};
-use crate::{api::status::status, error::Error, operation::OperationError};
+use crate::{
+    api::status::status,
+    error::Error,
+    metrics::{Active, CALLS, CALLS_ACTIVE},
+    operation::OperationError,
+    serve::method::{self, Shape},
+};
 
 /// A call that has not ended yet. Its end is logged when it is dropped, so that a client who leaves is seen too.
 #[derive(Debug)]
@@ -24,14 +30,18 @@ pub(super) struct Ending {
     span: Span,
     begun: Instant,
     code: Option<Code>,
+    method: &'static str,
+    _active: Active,
 }
 
 impl Ending {
-    pub(super) fn new(span: Span) -> Self {
+    pub(super) fn new(span: Span, path: &str, shape: Shape) -> Self {
         Self {
             span,
             begun: Instant::now(),
             code: None,
+            method: method::name(path),
+            _active: CALLS_ACTIVE.of([shape.as_str()]).enter(),
         }
     }
 
@@ -63,11 +73,44 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let elapsed_ms = self.begun.elapsed().as_secs_f64() * 1e3;
+        let elapsed = self.begun.elapsed();
+        let elapsed_ms = elapsed.as_secs_f64() * 1e3;
+        let code = code_name(self.code.unwrap_or(Code::Cancelled));
+        let failed = if self.code == Some(Code::Ok) {
+            ""
+        } else {
+            code
+        };
+        let call = CALLS.of(["grpc", self.method, code, failed]);
+        call.record(elapsed);
         self.span.in_scope(|| match self.code {
             Some(code) => debug!(?code, elapsed_ms, "call ended"),
             None => debug!(elapsed_ms, "the caller left"),
         });
+        self.span.record("code", code);
+    }
+}
+
+/// gRPC's own word for a code, as the conventions of OpenTelemetry want it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) fn span(request: &Request<Body>) -> Span {
         method = request.uri().path().trim_start_matches('/'),
         peer = field::Empty,
         trace_id = field::Empty,
+        code = field::Empty,
     );
     if span.is_disabled() {
         return span;
