@@ -41,6 +41,10 @@ pub(crate) struct Rules {
     pub(crate) throttle: Throttle,
 }
 
+/// An extension of a request: how long its stream may have nothing to say, beside what is always granted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Silence(pub(crate) Duration);
+
 impl Calls {
     pub(crate) fn new(channel: Channel, rules: Rules) -> Self {
         Self {

@@ -5,6 +5,7 @@
 //! - a deadline for each kind of call, and a watchdog for streams ([`Builder`]);
 //! - repeats of idempotent calls that found the server away ([`RetryPolicy`]);
 //! - long calls followed to their end across lost connections ([`Follow`]);
+//! - events and counters followed across them too ([`Events`], [`Samples`]), counters put together ([`StatsView`]);
 //! - errors that say what to do next ([`Error`]).
 //!
 //! ```no_run
@@ -33,11 +34,14 @@ mod builder;
 mod client;
 mod endpoint;
 mod error;
+mod events;
 mod layers;
 mod method;
 mod page;
 mod progress;
 mod retry;
+mod samples;
+mod stats;
 mod watch;
 
 pub use builder::Builder;
@@ -45,9 +49,12 @@ pub use client::Client;
 pub use computedriver::v1;
 pub use endpoint::{DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, default_endpoint};
 pub use error::{Error, Kind, Quota, Violation};
+pub use events::{EventNews, Events};
 pub use layers::Calls;
 pub use progress::{Follow, LongRequest, News};
 pub use retry::{RetryPolicy, service_config};
+pub use samples::{SampleNews, SampleRequest, Samples};
+pub use stats::{InstanceUsage, Rates, Standing, StatsView};
 pub use watch::Console;
 
 /// What the library's calls answer with.

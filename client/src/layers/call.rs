@@ -13,8 +13,8 @@ use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 use tower::{Service as _, ServiceExt as _};
 
-use super::Rules;
 use super::patience::Patience;
+use super::{Rules, Silence};
 use crate::method::{Effect, Method};
 
 const TIMEOUT: &str = "grpc-timeout";
@@ -35,12 +35,14 @@ pub(super) async fn stream(
     request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
     let until = asked(request.headers()).map(|wait| Instant::now() + wait);
+    let expected = request.extensions().get::<Silence>();
+    let silence = rules.silence + expected.map_or(Duration::ZERO, |silence| silence.0);
     let opening = timeout_at(Instant::now() + rules.silence, channel.call(request));
     let response = opening
         .await
         .map_err(|_| silent(rules.silence))?
         .map_err(failed)?;
-    Ok(response.map(|body| Body::new(Patience::new(body, Some(rules.silence), until))))
+    Ok(response.map(|body| Body::new(Patience::new(body, Some(silence), until))))
 }
 
 /// A call with one answer, within its deadline; repeated when that is safe and the server was away.

@@ -26,9 +26,9 @@ async fn read(server: &Server, start: Option<Start>) -> Vec<u8> {
 async fn a_lost_console_goes_on_at_the_byte_where_it_was() {
     let server = Server::start();
     server.host.write_console(LOG);
-    server.host.cut(Cut::Lost(2));
-    server.host.cut(Cut::Lost(0));
-    server.host.cut(Cut::Lost(1));
+    server.host.cut_next(Cut::Lost(2));
+    server.host.cut_next(Cut::Lost(0));
+    server.host.cut_next(Cut::Lost(1));
     assert_eq!(read(&server, None).await, LOG);
     assert_eq!(server.host.calls().len(), 4);
 }
@@ -37,7 +37,7 @@ async fn a_lost_console_goes_on_at_the_byte_where_it_was() {
 async fn a_tail_that_was_lost_does_not_begin_again() {
     let server = Server::start();
     server.host.write_console(LOG);
-    server.host.cut(Cut::Lost(1));
+    server.host.cut_next(Cut::Lost(1));
     let tail = read(&server, Some(Start::TailBytes(7))).await;
     assert_eq!(tail, b"login: ");
 }

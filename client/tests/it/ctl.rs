@@ -79,7 +79,7 @@ fn a_spawn_as_json_is_one_object_a_line_and_the_instance_last() {
 #[test]
 fn a_lost_connection_is_told_and_healed() {
     let server = Server::start();
-    server.host.cut(Cut::Lost(3));
+    server.host.cut_next(Cut::Lost(3));
     let (stdout, _, code) = run(&server, SPAWN);
     assert_eq!(code, 0);
     assert!(
@@ -212,7 +212,7 @@ fn destroy_goes_through_all_and_tells_the_first_failure() {
 fn the_console_comes_as_the_guest_wrote_it() {
     let server = Server::start();
     server.host.write_console(b"one\ntwo\xff\n");
-    server.host.cut(Cut::Lost(1));
+    server.host.cut_next(Cut::Lost(1));
     let line = ["console-log", "-f", make::INSTANCE];
     let output = command(&server, &line).output().expect("it starts");
     assert_eq!(output.stdout, b"one\ntwo\xff\n");
@@ -239,7 +239,7 @@ fn start(server: &Server, line: &[&str]) -> Child {
 #[test]
 fn an_interrupt_leaves_the_operation_and_says_how_to_go_on() {
     let server = Server::start();
-    server.host.cut(Cut::Silent(2));
+    server.host.cut_next(Cut::Silent(2));
     let mut child = start(&server, SPAWN);
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let claimed = lines.any(|line| line.expect("text").starts_with("CLAIM"));
@@ -262,7 +262,7 @@ fn an_interrupt_leaves_the_operation_and_says_how_to_go_on() {
 #[test]
 fn a_limit_ends_the_wait_and_not_the_operation() {
     let server = Server::start();
-    server.host.cut(Cut::Silent(2));
+    server.host.cut_next(Cut::Silent(2));
     let (_, stderr, code) = run(&server, &[SPAWN, &["--timeout", "200ms"]].concat());
     assert_eq!(code, 8);
     assert!(stderr.contains("goes on at the server"), "{stderr}");

@@ -33,7 +33,7 @@ async fn a_spawn_tells_its_progress_and_returns_the_instance() {
 async fn a_lost_stream_is_joined_again_and_each_progress_is_told_once() {
     let server = Server::start();
     for cut in [Cut::Lost(0), Cut::Lost(3), Cut::Short(5), Cut::Lost(2)] {
-        server.host.cut(cut);
+        server.host.cut_next(cut);
     }
     let (seen, instance) = spawn(&server).await;
     assert_eq!(instance.expect("it runs"), make::instance());
@@ -47,7 +47,7 @@ async fn a_lost_stream_is_joined_again_and_each_progress_is_told_once() {
 #[tokio::test]
 async fn a_server_killed_in_the_middle_is_joined_when_it_is_back() {
     let mut server = Server::start();
-    server.host.cut(Cut::Silent(4));
+    server.host.cut_next(Cut::Silent(4));
     let client = server.client().await;
     let mut follow = client.follow(make::spawn_request());
     let mut seen = Vec::new();
@@ -71,7 +71,7 @@ async fn a_server_killed_in_the_middle_is_joined_when_it_is_back() {
 #[tokio::test]
 async fn a_silent_stream_counts_as_lost() {
     let server = Server::start();
-    server.host.cut(Cut::Silent(2));
+    server.host.cut_next(Cut::Silent(2));
     let builder = server.builder().silence(Duration::from_millis(60));
     let client = builder.connect().await.expect("the server answers");
     let mut follow = client.follow(make::spawn_request());
@@ -89,7 +89,7 @@ async fn a_silent_stream_counts_as_lost() {
 #[tokio::test]
 async fn a_server_that_never_comes_back_is_given_up_with_the_operations_name() {
     let mut server = Server::start();
-    server.host.cut(Cut::Silent(1));
+    server.host.cut_next(Cut::Silent(1));
     let builder = server.builder().rejoin_for(Duration::from_millis(80));
     let client = builder.connect().await.expect("the server answers");
     let mut follow = client.follow(make::spawn_request());
@@ -142,7 +142,7 @@ async fn the_callers_own_request_id_is_kept() {
 #[tokio::test]
 async fn an_operation_is_watched_from_where_it_stands() {
     let server = Server::start();
-    server.host.cut(Cut::Lost(3));
+    server.host.cut_next(Cut::Lost(3));
     let client = server.client().await;
     let mut watch = client.watch_operation(make::OPERATION);
     let News::Standing(operation) = watch.next().await.expect("it is known") else {
@@ -165,8 +165,8 @@ async fn a_list_that_was_cut_is_asked_for_again() {
         })
         .collect();
     server.host.put_instances(all.clone());
-    server.host.cut(Cut::Lost(2));
-    server.host.cut(Cut::Short(1));
+    server.host.cut_next(Cut::Lost(2));
+    server.host.cut_next(Cut::Short(1));
     let client = server.client().await;
     assert_eq!(client.stream_instances().await.expect("whole"), all);
     assert_eq!(server.host.calls().len(), 3);

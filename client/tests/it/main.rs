@@ -5,4 +5,5 @@ mod ctl;
 mod errors;
 mod follow;
 mod retry;
+mod streams;
 mod support;

@@ -3,6 +3,7 @@
 
 pub(crate) mod host;
 pub(crate) mod make;
+pub(crate) mod streams;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use computedriver_client::v1::host_service_server::HostServiceServer;
 use computedriver_client::v1::image_service_server::ImageServiceServer;
 use computedriver_client::v1::instance_service_server::InstanceServiceServer;
 use computedriver_client::v1::operation_service_server::OperationServiceServer;
+use computedriver_client::v1::stats_service_server::StatsServiceServer;
 use computedriver_client::{Builder, Client, RetryPolicy};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
@@ -116,6 +118,7 @@ fn router(host: &Arc<Host>) -> Router {
         .add_service(HostServiceServer::from_arc(host.clone()))
         .add_service(ImageServiceServer::from_arc(host.clone()))
         .add_service(OperationServiceServer::from_arc(host.clone()))
+        .add_service(StatsServiceServer::from_arc(host.clone()))
 }
 
 fn remove(socket: &Path) {

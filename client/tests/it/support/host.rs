@@ -1,4 +1,4 @@
-//! The host in memory: parts of five services.
+//! The host in memory: parts of six services.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -18,14 +18,17 @@ use parking_lot::Mutex;
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use super::make;
+use super::streams::{Journal, Samples};
 
-type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-type Reply<T> = Result<Response<T>, Status>;
+pub(super) type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Reply<T> = Result<Response<T>, Status>;
 
 /// What the host was asked, and how it is to behave.
 #[derive(Default)]
 pub(crate) struct Host {
     state: Mutex<State>,
+    pub(crate) journal: Journal,
+    pub(crate) samples: Samples,
 }
 
 #[derive(Default)]
@@ -68,7 +71,7 @@ impl Host {
     }
 
     /// Ends the next stream so.
-    pub(crate) fn cut(&self, cut: Cut) {
+    pub(crate) fn cut_next(&self, cut: Cut) {
         self.state.lock().cuts.push_back(cut);
     }
 
@@ -89,14 +92,21 @@ impl Host {
         self.state.lock().console.extend_from_slice(bytes);
     }
 
-    fn begin(&self, rpc: &'static str) -> Result<(), Status> {
+    pub(super) fn begin(&self, rpc: &'static str) -> Result<(), Status> {
         let mut state = self.state.lock();
         state.calls.push(rpc);
         state.refusals.pop_front().map_or(Ok(()), Err)
     }
 
     fn stream<T: Send + 'static>(&self, messages: Vec<Result<T, Status>>) -> Reply<Events<T>> {
-        let messages = stream::iter(messages);
+        self.cut(stream::iter(messages))
+    }
+
+    /// The stream, or as much of it as a test lets pass.
+    pub(super) fn cut<T: Send + 'static>(
+        &self,
+        messages: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Reply<Events<T>> {
         let lost = stream::iter([Err(Status::unavailable("connection reset"))]);
         let cut = self.state.lock().cuts.pop_front();
         Ok(Response::new(match cut {
@@ -187,6 +197,16 @@ impl InstanceService for Host {
     ) -> Reply<v1::TriggerCrashDumpResponse> {
         self.begin("TriggerCrashDump")?;
         Ok(Response::new(v1::TriggerCrashDumpResponse::default()))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Reply<Events<v1::WatchEventsResponse>> {
+        self.begin("WatchEvents")?;
+        let instances = self.state.lock().instances.clone();
+        let events = self.journal.watch(request.into_inner(), instances)?;
+        self.cut(events)
     }
 
     async fn stream_instances(
