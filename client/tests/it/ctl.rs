@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use crate::support::host::Cut;
 use crate::support::{Server, make};
 
-fn command(server: &Server, line: &[&str]) -> Command {
+pub(crate) fn command(server: &Server, line: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_computectl"));
     command.args(line).env_remove("COMPUTELET_ENDPOINT");
     command.args(["--endpoint", server.endpoint()]);
@@ -24,11 +24,11 @@ fn command(server: &Server, line: &[&str]) -> Command {
 }
 
 /// What it printed on stdout and on stderr, and its exit code.
-fn run(server: &Server, line: &[&str]) -> (String, String, i32) {
+pub(crate) fn run(server: &Server, line: &[&str]) -> (String, String, i32) {
     told(command(server, line).output().expect("it starts"))
 }
 
-fn told(output: Output) -> (String, String, i32) {
+pub(crate) fn told(output: Output) -> (String, String, i32) {
     let text = |bytes| String::from_utf8(bytes).expect("it prints text");
     let code = output.status.code().expect("it ends by itself");
     (text(output.stdout), text(output.stderr), code)

@@ -3,6 +3,7 @@
 mod console;
 mod ctl;
 mod errors;
+mod feed;
 mod follow;
 mod retry;
 mod streams;

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use computedriver_client::{Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE};
+use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE};
 
 use crate::exit::{EXIT_CODES, Failure};
-use crate::{capabilities, completions, console_log, destroy, images, ops, show, spawn, text};
+use crate::{
+    capabilities, completions, console_log, destroy, events, images, ops, show, spawn, stats, text,
+};
 
 /// Drives a compute host through computedriver.v1.
 #[derive(Debug, Parser)]
@@ -25,7 +27,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = ENDPOINT_VARIABLE, default_value = DEFAULT_ENDPOINT)]
     endpoint: String,
     /// How answers are written; json is one object a line, errors as one object on stderr.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
     /// How long to wait for the server, as `30s` or `5m`. What a long call began goes on when it has passed.
     /// Default: 5 s for a read, 20 s for a change, no limit for a long call.
@@ -53,6 +55,10 @@ pub(crate) enum Command {
     Destroy(destroy::DestroyArgs),
     /// Print the log of an instance's serial console.
     ConsoleLog(console_log::ConsoleLogArgs),
+    /// What happened: events of instances, operations and the host.
+    Events(events::EventsArgs),
+    /// What instances use: counters as a table, as CSV or as JSON, sample by sample.
+    Stats(stats::StatsArgs),
     /// The host's image cache.
     #[command(subcommand)]
     Images(images::ImagesCommand),
@@ -68,6 +74,9 @@ pub(crate) enum Command {
     /// Completions for a shell, on stdout.
     Completions(completions::CompletionsArgs),
 }
+
+/// Longer than anybody watches.
+const FOR_GOOD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What every subcommand needs.
 #[derive(Debug)]
@@ -85,11 +94,20 @@ impl Session {
     }
 
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        let mut builder = Client::builder().endpoint(&self.endpoint);
-        if let Some(timeout) = self.timeout {
-            builder = builder.read_deadline(timeout).change_deadline(timeout);
+        Ok(self.builder().connect().await?)
+    }
+
+    /// Connects for something that goes on until the person ends it: a server that was there once is awaited.
+    pub(crate) async fn connect_for_good(&self) -> Result<Client, Failure> {
+        Ok(self.builder().rejoin_for(FOR_GOOD).connect().await?)
+    }
+
+    fn builder(&self) -> Builder {
+        let builder = Client::builder().endpoint(&self.endpoint);
+        match self.timeout {
+            Some(timeout) => builder.read_deadline(timeout).change_deadline(timeout),
+            None => builder,
         }
-        Ok(builder.connect().await?)
     }
 
     /// The limit of a long call.

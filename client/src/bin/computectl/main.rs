@@ -5,6 +5,7 @@ mod capabilities;
 mod completions;
 mod console_log;
 mod destroy;
+mod events;
 mod exit;
 mod images;
 mod json;
@@ -15,6 +16,7 @@ mod out;
 mod ready;
 mod show;
 mod spawn;
+mod stats;
 mod text;
 mod version;
 
@@ -49,6 +51,8 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::Show(args) => show::run(args, session, out).await,
         Command::Destroy(args) => destroy::run(args, session, out).await,
         Command::ConsoleLog(args) => console_log::run(args, session, out).await,
+        Command::Events(args) => events::run(args, session, out).await,
+        Command::Stats(args) => stats::run(args, session, out).await,
         Command::Images(command) => images::run(command, session, out).await,
         Command::Ops(command) => ops::run(command, session, out).await,
         Command::Capabilities(args) => capabilities::run(args, session, out).await,

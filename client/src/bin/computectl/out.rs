@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write};
 use serde_json::Value;
 
 use crate::args::Format;
+use crate::exit::Failure;
 
 /// Stdout, and how to write on it.
 pub(crate) struct Out {
@@ -66,6 +67,16 @@ impl Out {
             self.line(line(&mut row.iter().map(String::as_str)))?;
         }
         Ok(())
+    }
+
+    /// Something about the work, not of its answer: on stderr, or as an object among the answers.
+    pub(crate) fn lost(&mut self, error: computedriver_client::Error) -> io::Result<()> {
+        let text = format!("{error}; going on when the server is back");
+        if self.is_json() {
+            let lost = Failure::Call(error).json();
+            return self.object(&serde_json::json!({ "lost": lost }));
+        }
+        writeln!(io::stderr(), "{text}")
     }
 
     /// One object on one line.

@@ -62,6 +62,20 @@ pub(crate) fn disk_format(format: v1::DiskFormat) -> &'static str {
     short(format.as_str_name(), "DISK_FORMAT_")
 }
 
+pub(crate) fn sample_status(status: v1::SampleStatus) -> &'static str {
+    short(status.as_str_name(), "SAMPLE_STATUS_")
+}
+
+/// What a guest or its hypervisor wrote, so that nothing of it steers the terminal or ends the line.
+pub(crate) fn printable(text: &str) -> String {
+    let space = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars()
+        .map(space)
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
 /// Reads `250ms`, `30`, `30s`, `5m` or `2h`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -92,7 +106,7 @@ pub(crate) fn parse_pair(text: &str) -> Result<(String, String), String> {
 mod tests {
     use std::time::Duration;
 
-    use super::{bytes, parse_duration, parse_pair, span};
+    use super::{bytes, parse_duration, parse_pair, printable, span};
 
     #[test]
     fn sizes_read_well() {
@@ -117,6 +131,11 @@ mod tests {
         for bad in ["", "s", "0s", "5y", "-1s", "99999999999999999999s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_a_guest_wrote_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2J\r\nb\u{9b}"), "a [2J  b");
     }
 
     #[test]

@@ -84,6 +84,14 @@ pub(crate) fn error(code: Code, reason: &str, message: &str) -> Status {
     detailed(code, reason, message, |_| ())
 }
 
+/// The same, with what its message names.
+pub(crate) fn told(code: Code, reason: &str, message: &str, fields: &[(&str, String)]) -> Status {
+    let mut details = ErrorDetails::new();
+    let fields = fields.iter().map(|(k, v)| ((*k).to_owned(), v.clone()));
+    details.set_error_info(reason, "computedriver", fields.collect::<HashMap<_, _>>());
+    Status::with_error_details(code, message, details)
+}
+
 pub(crate) fn detailed(
     code: Code,
     reason: &str,

@@ -58,7 +58,14 @@ impl Journal {
         let other = !request.journal_id.is_empty() && request.journal_id != id;
         if other || after < *self.expired.lock() || after > newest {
             let message = "the events after this cursor are not kept";
-            return Err(make::error(Code::OutOfRange, "EVENTS_EXPIRED", message));
+            let oldest = self.expired.lock().saturating_add(1).to_string();
+            let fields = [("oldest", oldest)];
+            return Err(make::told(
+                Code::OutOfRange,
+                "EVENTS_EXPIRED",
+                message,
+                &fields,
+            ));
         }
         Ok(after)
     }
@@ -114,12 +121,18 @@ fn select(request: &v1::WatchEventsRequest, new: Vec<v1::Event>, told: u64) -> V
 #[derive(Default)]
 pub(crate) struct Samples {
     scripts: Mutex<VecDeque<Vec<v1::StreamInstanceStatsResponse>>>,
+    asked: Mutex<Vec<v1::StreamInstanceStatsRequest>>,
 }
 
 impl Samples {
     /// What the next stream tells.
     pub(crate) fn play(&self, batches: Vec<v1::StreamInstanceStatsResponse>) {
         self.scripts.lock().push_back(batches);
+    }
+
+    /// The requests so far.
+    pub(crate) fn asked(&self) -> Vec<v1::StreamInstanceStatsRequest> {
+        self.asked.lock().clone()
     }
 
     fn next(&self) -> Vec<v1::StreamInstanceStatsResponse> {
@@ -131,9 +144,10 @@ impl Samples {
 impl StatsService for Host {
     async fn stream_instance_stats(
         &self,
-        _: Request<v1::StreamInstanceStatsRequest>,
+        request: Request<v1::StreamInstanceStatsRequest>,
     ) -> Reply<Events<v1::StreamInstanceStatsResponse>> {
         self.begin("StreamInstanceStats")?;
+        self.samples.asked.lock().push(request.into_inner());
         let batches = self.samples.next().into_iter().map(Ok);
         self.cut(stream::iter(batches).chain(stream::pending()))
     }
