@@ -46,7 +46,7 @@ const ROWS: &[&[&str]] = &[
     &["main", "app"],
     &["serve", "doctor"],
     &["api"],
-    &["recover", "upkeep"],
+    &["recover", "upkeep", "observe"],
     &["operation"],
     &["action"],
     &["step"],

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::Stream;
+use futures::{FutureExt, Stream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
@@ -29,10 +29,11 @@ use crate::{
     },
     image::{FetchLimits, ImageSettings, Images},
     model::{Bytes, MachineType},
+    observe::Observer,
     operation::Operations,
     plan::{CpuChoice, PlanSettings},
     recover,
-    serve::{self, Door, Drain, Health, ServeError},
+    serve::{self, Door, Drain, Health, Page, ServeError},
     store::Store,
     upkeep::{self, Bounds},
     vif::Vifs,
@@ -49,6 +50,7 @@ pub struct App {
     drain: CancellationToken,
     api: Api,
     bounds: Bounds,
+    observer: Observer,
     drain_timeout: Duration,
     // The state directory is ours until this is dropped.
     _lock: File,
@@ -83,9 +85,11 @@ impl App {
         recover::books(&host);
         let operations = Operations::new(host.clone());
         let drain = CancellationToken::new();
+        let started = SystemTime::now();
+        let observer = Observer::new(host.clone(), started);
         let about = About {
             my_ip: config.my_ip.unwrap_or_else(my_ip),
-            started: SystemTime::now(),
+            started,
             embedded: config.connect == config::Connect::Embedded,
             config_drive: true,
             max_message: usize::try_from(config.limits.message.0).unwrap_or(usize::MAX),
@@ -101,6 +105,7 @@ impl App {
             drain,
             api,
             bounds,
+            observer,
             _lock: lock,
             drain_timeout: config.drain_timeout,
         })
@@ -116,6 +121,10 @@ impl App {
         stop: impl Stream<Item = ()> + Unpin,
     ) -> Result<(), ServeError> {
         let door = Door::bind(&config.listen).await?;
+        let page = match &config.metrics.listen {
+            Some(address) => Some(Page::bind(address).await?),
+            None => None,
+        };
         let (routes, health) = serve::standard(self.api.routes(), capability::services()).await?;
         let service = CapabilityLayer.layer(routes.prepare());
         let close = CancellationToken::new();
@@ -131,7 +140,8 @@ impl App {
             close.cancel();
             served
         };
-        let (served, ()) = tokio::join!(serving, drain.when(stop, self.end(work)));
+        let page = serve_page(page, self.observer.clone(), close.clone());
+        let (served, (), ()) = tokio::join!(serving, drain.when(stop, self.end(work)), page);
         served
     }
 
@@ -158,6 +168,16 @@ impl App {
         self.host.images.close().await;
         work.shutdown().await;
     }
+}
+
+/// Serves the page for Prometheus, when there is to be one.
+async fn serve_page(page: Option<Page>, observer: Observer, close: CancellationToken) {
+    let Some(page) = page else { return };
+    let scrape = move || {
+        let observer = observer.clone();
+        async move { observer.snapshot().await }.boxed()
+    };
+    page.serve(Arc::new(scrape), close).await;
 }
 
 /// Looks after what an earlier life left, until it has succeeded once; then lets callers in.

@@ -21,7 +21,8 @@ pub use fault::{Fault, Faults};
 pub use layer::{DEFAULT_FILE, Flag, Layers};
 pub use listen::Listen;
 pub use section::{
-    Connect, CpuMode, DiskCache, DiskKind, Guests, Images, Limits, Log, LogFormat, Resources, Virt,
+    Connect, CpuMode, DiskCache, DiskKind, Guests, Images, Limits, Log, LogFormat, Metrics,
+    Resources, Virt,
 };
 
 pub use value::Text;
@@ -53,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged.
     pub log: Log,
+    /// The page for Prometheus.
+    pub metrics: Metrics,
 }
 
 impl Config {
@@ -83,6 +86,7 @@ impl Config {
             guests: Guests::read(keys),
             limits: Limits::read(keys),
             log: Log::read(keys),
+            metrics: Metrics::read(keys),
         }
     }
 

@@ -17,6 +17,7 @@ pub mod hypervisor;
 pub mod image;
 pub mod metrics;
 pub mod model;
+pub mod observe;
 pub mod operation;
 pub mod plan;
 pub mod recover;

@@ -88,6 +88,9 @@ struct Settings {
     /// What guests run on: auto, kvm or qemu
     #[arg(long, value_name = "TYPE")]
     virt_type: Option<String>,
+    /// Where Prometheus may scrape /metrics: tcp:ADDRESS:PORT, or none
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
     /// What is logged: a level, or a filter of tracing
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -133,6 +136,7 @@ impl Settings {
             ("--state-dir", "state_dir", self.state_dir),
             ("--connect", "connect", self.connect),
             ("--virt-type", "virt_type", self.virt_type),
+            ("--metrics-listen", "metrics.listen", self.metrics_listen),
             ("--log", "log.filter", self.log),
         ];
         let single = single

@@ -10,6 +10,7 @@ mod authority;
 mod connection;
 mod layers;
 mod method;
+mod page;
 mod socket;
 mod standard;
 
@@ -30,6 +31,7 @@ use tower::Service;
 use tracing::{info, warn};
 
 pub use connection::Peer;
+pub use page::{Page, Scrape};
 pub use standard::{Health, standard};
 
 use crate::config::{Limits, Listen};

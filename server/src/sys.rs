@@ -4,5 +4,6 @@ pub mod command;
 pub mod file;
 pub mod memory;
 pub mod netlink;
+pub mod process;
 pub mod processor;
 pub mod uptime;

@@ -31,6 +31,7 @@ mod listing;
 mod ownership;
 mod polyglot;
 mod requests;
+mod scrape;
 mod secrets;
 mod spawn;
 mod support;

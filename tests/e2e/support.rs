@@ -229,6 +229,17 @@ impl Sandbox {
         self.dir.path().join("computelet.sock")
     }
 
+    /// The port of the metrics page, when it was asked for at `tcp:127.0.0.1:0`.
+    pub async fn page(&self) -> u16 {
+        let mark = "address=tcp:127.0.0.1:";
+        let port = || {
+            let log = self.logged();
+            let (_, rest) = log.split_once(mark)?;
+            rest.split_whitespace().next()?.parse().ok()
+        };
+        until("the page's port", || std::future::ready(port())).await
+    }
+
     fn log(&self) -> PathBuf {
         self.dir.path().join("test.log")
     }

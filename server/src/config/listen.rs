@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::value::{Raw, Setting};
+
 /// The kernel's `sockaddr_un` holds 108 bytes, one of them the end.
 const UNIX_PATH: usize = 107;
 
@@ -34,6 +36,13 @@ impl Listen {
             return tcp(address);
         }
         Err("must be unix:PATH or tcp:ADDRESS:PORT".to_owned())
+    }
+}
+
+impl Setting for Listen {
+    fn read(raw: &Raw) -> Result<Self, String> {
+        raw.text()
+            .map_or_else(|| Err("must be a text".to_owned()), Self::parse)
     }
 }
 

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
 use super::{
+    Listen,
     reader::Reader,
     value::{Raw, Setting, Text, words},
 };
@@ -273,6 +274,26 @@ impl Log {
             filter,
             format: keys.take("log.format", LogFormat::Text),
         }
+    }
+}
+
+/// The page for Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where it is served; none: not at all.
+    pub listen: Option<Listen>,
+}
+
+impl Metrics {
+    pub(super) fn read(keys: &mut Reader<'_>) -> Self {
+        let listen = keys.optional("metrics.listen", "none");
+        if matches!(listen, Some(Listen::Unix(_))) {
+            keys.refuse(
+                "metrics.listen",
+                "must be tcp:ADDRESS:PORT: Prometheus scrapes over TCP",
+            );
+        }
+        Self { listen }
     }
 }
 

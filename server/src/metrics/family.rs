@@ -52,6 +52,12 @@ impl Family {
         name
     }
 
+    /// The name as a collector gets it.
+    pub fn otlp_name(&self) -> String {
+        let suffix = if self.kind == Kind::Info { ".info" } else { "" };
+        format!("{}{suffix}", self.name)
+    }
+
     /// The name as Prometheus shows it: `computelet_operation_duration_seconds`.
     pub fn prometheus_name(&self) -> String {
         let suffix = match self.kind {

@@ -104,6 +104,17 @@ pub enum VirtType {
     Test,
 }
 
+impl VirtType {
+    /// libvirt's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// Processor architectures of guests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

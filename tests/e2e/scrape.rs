@@ -1,0 +1,167 @@
+//! The page for Prometheus, read by the real Prometheus and judged by its promtool.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Sandbox, command, request, until};
+
+/// Answers in a row before the test is content.
+const SCRAPES: usize = 10;
+
+/// A program of the distribution's Prometheus, that `tools/setup tests` unpacked.
+fn tool(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join(".cache/prometheus/usr/bin").join(name)
+}
+
+async fn get(port: u16, path: &str, accept: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    body.to_owned()
+}
+
+fn promtool(args: &[&str], input: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("in");
+    fs::write(&file, input).unwrap();
+    let checked = command(tool("promtool"))
+        .args(args)
+        .stdin(fs::File::open(&file).unwrap())
+        .output()
+        .expect("promtool runs; `tools/setup tests` unpacks it");
+    let said = String::from_utf8_lossy(&checked.stderr);
+    let said = format!("{}{said}", String::from_utf8_lossy(&checked.stdout));
+    assert!(checked.status.success(), "{said}\n{input}");
+    assert!(!said.contains("should"), "{said}");
+}
+
+#[tokio::test]
+async fn promtool_finds_no_fault_in_the_page_and_each_text_tells_the_same() {
+    let sandbox = Sandbox::start(&["--metrics-listen", "tcp:127.0.0.1:0"]).await;
+    sandbox.spawn(request()).await.expect("a guest runs");
+    let port = sandbox.page().await;
+    // The page tells of itself from its second answer on.
+    get(port, "/metrics", "text/plain").await;
+    let text = get(port, "/metrics", "text/plain").await;
+    promtool(&["check", "metrics"], &text);
+    for line in [
+        "computelet_hypervisor_up 1",
+        "computelet_instances{state=\"RUNNING\"} 1",
+        "computelet_operation_duration_seconds_count{verb=\"SPAWN\",outcome=\"SUCCEEDED\"} 1",
+        "computelet_image_cache_requests_total{result=\"miss\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    let calls = "rpc_server_call_duration_seconds_count{rpc_system_name=\"grpc\",rpc_method=\"computedriver.v1.InstanceService/Spawn\",rpc_response_status_code=\"OK\"} 1";
+    assert!(text.contains(calls), "{text}");
+    let open = get(port, "/metrics", "application/openmetrics-text").await;
+    let names = |text: &str| {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let names = samples.filter_map(|line| line.split(['{', ' ']).next());
+        names
+            .map(str::to_owned)
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(open.ends_with("# EOF\n"), "{open}");
+    assert_eq!(names(&text), names(&open));
+}
+
+/// A Prometheus of the test's own.
+struct Prometheus {
+    process: Child,
+    port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start(page: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("prometheus.yml");
+        let scrape = format!(
+            "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: computelet, static_configs: [{{targets: ['127.0.0.1:{page}']}}]}}]\n"
+        );
+        fs::write(&config, scrape).unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let process = command(tool("prometheus"))
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                dir.path().join("data").display()
+            ))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("prometheus runs; `tools/setup tests` unpacks it");
+        Self {
+            process,
+            port,
+            _dir: dir,
+        }
+    }
+
+    /// The values that a query yields, as numbers; none while it answers nothing.
+    async fn query(&self, query: &str) -> Vec<f64> {
+        if TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            return Vec::new();
+        }
+        let path = format!("/api/v1/query?query={query}");
+        let body = get(self.port, &path, "*/*").await;
+        let body = &body[body.find('{').unwrap_or(0)..=body.rfind('}').unwrap_or(0)];
+        let answer: Value = serde_json::from_str(body).unwrap_or_default();
+        let results = answer["data"]["result"].as_array().cloned();
+        let number = |result: &Value| result["value"][1].as_str()?.parse().ok();
+        results
+            .unwrap_or_default()
+            .iter()
+            .filter_map(number)
+            .collect()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self.process.kill().expect("our own child can be killed");
+        self.process
+            .wait()
+            .expect("our own child can be waited for");
+    }
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_the_page_without_a_gap() {
+    let sandbox = Sandbox::start(&["--metrics-listen", "tcp:127.0.0.1:0"]).await;
+    let prometheus = Prometheus::start(sandbox.page().await);
+    until("enough scrapes", || async {
+        let scrapes = prometheus.query("count_over_time(up[10m])").await;
+        scrapes
+            .first()
+            .filter(|count| **count >= SCRAPES as f64)
+            .map(drop)
+    })
+    .await;
+    // The first scrape that succeeded is the first there was.
+    assert_eq!(prometheus.query("min_over_time(up[10m])").await, [1.0]);
+    assert_eq!(prometheus.query("computelet_hypervisor_up").await, [1.0]);
+    let samples = prometheus
+        .query("min_over_time(scrape_samples_scraped[10m])")
+        .await;
+    assert!(samples[0] > 50.0, "{samples:?}");
+}
