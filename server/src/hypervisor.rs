@@ -287,8 +287,12 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// no guest. Groups that only a monitor knows are left out.
     async fn host_counters(&self, groups: Groups) -> Result<Vec<HostCounters>>;
 
+    /// The same of one guest.
+    async fn host_counters_of(&self, id: InstanceId, groups: Groups) -> Result<HostCounters>;
+
     /// Counters that only the guest's monitor knows. `Busy` at once while an earlier question to the same guest has no
-    /// answer yet, `Timeout` when this one gets none, `State` when the guest is off.
+    /// answer yet, or where it can be seen that it would not answer this one; `Timeout` when it gives none, `State` when
+    /// the guest is off.
     async fn monitor_counters(&self, id: InstanceId, groups: Groups) -> Result<MonitorCounters>;
 
     /// What the hypervisor says of a guest by itself. The receiver outlives the guest.

@@ -371,6 +371,13 @@ impl Hypervisor for Fake {
             .map(|()| counters.collect())
     }
 
+    async fn host_counters_of(&self, id: InstanceId, groups: Groups) -> Result<HostCounters> {
+        self.enter("host_counters_of").await?;
+        let state = self.ours(id, |held, _| *held)?;
+        let counters = self.counted.host(id, state, groups);
+        self.faults.leave("host_counters_of").map(|()| counters)
+    }
+
     async fn monitor_counters(&self, id: InstanceId, groups: Groups) -> Result<MonitorCounters> {
         self.enter("monitor_counters").await?;
         if !is_on(self.ours(id, |held, _| *held)?) {

@@ -1,17 +1,19 @@
 //! The hypervisor through libvirt: its QEMU driver inside this process, or a libvirt that runs already.
 //!
 //! ```text
-//!   Libvirt ── call ──▶ Pool (cheap · slow · monitor) ──▶ worker ── own connection ──▶ libvirt
-//!      ▲ link, signals                                                                   │
-//!      └── supervisor (connects, reconnects) ◀── event thread (one, libvirt's own loop) ◀┘
+//!   Libvirt ── call ──▶ Pool (cheap · slow · monitor · agent) ──▶ worker ── own connection ──▶ libvirt
+//!      ▲ link, signals                                                                           │
+//!      └── supervisor (connects, reconnects) ◀── event thread (one, libvirt's own loop) ◀────────┘
 //! ```
 //!
-//! Three pools, because calls differ in what they wait for: cheap ones for a lock, slow ones for QEMU to start or to go,
-//! and those to a monitor or an agent for the guest's good will. None may make another kind wait.
+//! Four pools, because calls differ in what they wait for: cheap ones for a lock, slow ones for QEMU to start or to go,
+//! those to a guest's monitor for QEMU to turn, and those to its agent for the guest's good will. None may make another
+//! kind wait.
 //! A call that runs over its limit goes on by itself; its caller is told that it may still take effect.
 
 mod call_watch;
 mod capability;
+mod counters;
 mod embed;
 mod events;
 mod fault;
@@ -31,7 +33,10 @@ mod xml;
 use std::{
     fmt,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -42,6 +47,7 @@ use virt::connect::Connect;
 pub use self::embed::OpenError;
 use self::{
     call_watch::CallWatch,
+    counters::Counters,
     embed::Root,
     fault::Fault,
     link::Exchange,
@@ -63,12 +69,24 @@ use crate::{domain::Domain, model::InstanceId};
 const CHEAP: Size = Size {
     workers: 4,
     queue: 1024,
+    given_up: GIVEN_UP,
 };
-/// What waits for a guest's good will is asked of few guests at once, and seldom.
+/// Each call is some milliseconds of QEMU's and of libvirt's; a host's guests are asked all at once.
 const MONITOR: Size = Size {
     workers: 4,
-    queue: 64,
+    queue: 1024,
+    given_up: GIVEN_UP,
 };
+/// What waits for a guest's good will is asked of few guests at once, and seldom.
+const AGENT: Size = Size {
+    workers: 4,
+    queue: 64,
+    given_up: GIVEN_UP,
+};
+/// Below libvirtd's own 20 workers, so that it still answers others when all of these hang.
+const GIVEN_UP: usize = 8;
+/// In our own process a call that hangs costs a thread and nobody's turn.
+const GIVEN_UP_EMBEDDED: usize = 64;
 /// A start takes half a second: 64 behind four workers wait eight.
 const SLOW_QUEUE: usize = 64;
 /// Starting and stopping a guest may take so many times as long as any other call: QEMU has to start, or to die.
@@ -107,6 +125,8 @@ pub struct LibvirtSettings {
     pub virt_type: VirtChoice,
     /// How long a call may take; starting and stopping a guest four times as long.
     pub call_timeout: Duration,
+    /// How long a guest's monitor may take to tell its counters: one that says nothing for so long is stuck.
+    pub monitor_timeout: Duration,
     /// Guests that may start or stop at the same time.
     pub workers: usize,
 }
@@ -119,6 +139,8 @@ impl LibvirtSettings {
             connect,
             virt_type: VirtChoice::Auto,
             call_timeout: Duration::from_secs(40),
+            // A monitor answers in milliseconds, and in tenths of a second where a host is overloaded.
+            monitor_timeout: Duration::from_secs(5),
             workers: 4,
         }
     }
@@ -130,6 +152,7 @@ enum Kind {
     Cheap,
     Slow,
     Monitor,
+    Agent,
 }
 
 /// A call by its kind, libvirt's name for it, and the guest it is about.
@@ -153,8 +176,11 @@ pub struct Libvirt {
     cheap: Arc<Pool>,
     slow: Arc<Pool>,
     monitor: Arc<Pool>,
+    agent: Arc<Pool>,
+    counters: Arc<Counters>,
     turns: Arc<Turns>,
     call_timeout: Duration,
+    monitor_timeout: Duration,
     root: Option<Root>,
     _reaper: Option<Reaper>,
 }
@@ -179,21 +205,37 @@ impl Libvirt {
         let slow = Size {
             workers: settings.workers.max(1),
             queue: SLOW_QUEUE,
+            given_up: GIVEN_UP,
+        };
+        let monitor = Size {
+            given_up: root.as_ref().map_or(GIVEN_UP, |_| GIVEN_UP_EMBEDDED),
+            ..MONITOR
+        };
+        let pids = match &root {
+            Some(root) => Some(settle::status_folder(root.path())),
+            None => counters::folder(&uri),
         };
         let exchange = Exchange::new();
         let libvirt = Self {
             cheap: Pool::start("libvirt-cheap", CHEAP)?,
             slow: Pool::start("libvirt-slow", slow)?,
-            monitor: Pool::start("libvirt-monitor", MONITOR)?,
+            monitor: Pool::start("libvirt-monitor", monitor)?,
+            agent: Pool::start("libvirt-agent", AGENT)?,
+            counters: Arc::new(Counters::new(pids)),
             turns: Arc::default(),
             call_timeout: settings.call_timeout,
+            monitor_timeout: settings.monitor_timeout,
             exchange: exchange.clone(),
             _reaper: root.as_ref().map(|_| Reaper::start()).transpose()?,
             root,
         };
-        let pools = [&libvirt.cheap, &libvirt.slow, &libvirt.monitor].map(Arc::downgrade);
+        let pools = libvirt.pools().map(Arc::downgrade);
         link::supervise(exchange, settings, uri, pools.into())?;
         Ok(Arc::new(libvirt))
+    }
+
+    fn pools(&self) -> [&Arc<Pool>; 4] {
+        [&self.cheap, &self.slow, &self.monitor, &self.agent]
     }
 
     /// Runs `f` on a thread that may block: `Unavailable` at once while the link is not up, `Busy` at once when the
@@ -211,8 +253,11 @@ impl Libvirt {
         let (pool, limit) = match call.kind {
             Kind::Cheap => (&self.cheap, self.call_timeout),
             Kind::Slow => (&self.slow, self.call_timeout * SLOW_LIMIT),
-            Kind::Monitor => (&self.monitor, self.call_timeout),
+            Kind::Monitor => (&self.monitor, self.monitor_timeout),
+            Kind::Agent => (&self.agent, self.call_timeout),
         };
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = begun.clone();
         let (answer_tx, answer_rx) = oneshot::channel();
         let watch = CallWatch::new(call.name);
         let job = move |line: &mut line::Line| {
@@ -220,6 +265,7 @@ impl Libvirt {
                 return;
             }
             let watch = watch.begin();
+            begins.store(true, Ordering::Relaxed);
             let done = line.connect(&route).and_then(f);
             if done.as_ref().is_err_and(Fault::is_loss) {
                 line.hang_up();
@@ -243,6 +289,10 @@ impl Libvirt {
                 code: 0,
                 domain: 0,
             }),
+            // The guest was never asked: others kept the threads.
+            _ if call.kind == Kind::Monitor && !begun.load(Ordering::Relaxed) => {
+                Err(HypervisorError::Busy)
+            }
             // Its time was over, before its turn or in it.
             Ok(Err(_)) | Err(_) => {
                 CallWatch::timed_out(call.name, limit);
@@ -268,7 +318,7 @@ impl fmt::Debug for Libvirt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Libvirt")
             .field("link", &*self.exchange.link().borrow())
-            .field("pools", &[&self.cheap, &self.slow, &self.monitor])
+            .field("pools", &self.pools())
             .field("root", &self.root)
             .finish_non_exhaustive()
     }
@@ -277,7 +327,7 @@ impl fmt::Debug for Libvirt {
 impl Drop for Libvirt {
     fn drop(&mut self) {
         self.exchange.stop();
-        for pool in [&self.cheap, &self.slow, &self.monitor] {
+        for pool in self.pools() {
             pool.close();
         }
     }
@@ -352,7 +402,7 @@ impl Hypervisor for Libvirt {
 
     async fn ping_agent(&self, id: InstanceId) -> Result<()> {
         let turn = self.turns.take(id).ok_or(HypervisorError::Busy)?;
-        let call = Call::of(Kind::Monitor, "virDomainGetTime", id);
+        let call = Call::of(Kind::Agent, "virDomainGetTime", id);
         let ping = move |conn: &Connect| {
             let _turn = turn;
             guest::ping_agent(conn, id)
@@ -360,12 +410,41 @@ impl Hypervisor for Libvirt {
         self.call(call, ping).await
     }
 
-    async fn host_counters(&self, _: Groups) -> Result<Vec<HostCounters>> {
-        Err(not_counted())
+    async fn host_counters(&self, groups: Groups) -> Result<Vec<HostCounters>> {
+        let sweep = self.counters.sweep(self.call_timeout).await?;
+        let (exchange, counters) = (self.exchange.clone(), self.counters.clone());
+        let call = Call {
+            kind: Kind::Cheap,
+            name: "virConnectGetAllDomainStats",
+            guest: None,
+        };
+        let count = move |conn: &Connect| {
+            let _sweep = sweep;
+            counters::all(conn, &exchange.owned, &counters, groups)
+        };
+        self.call(call, count).await
     }
 
-    async fn monitor_counters(&self, _: InstanceId, _: Groups) -> Result<MonitorCounters> {
-        Err(not_counted())
+    async fn host_counters_of(&self, id: InstanceId, groups: Groups) -> Result<HostCounters> {
+        let (exchange, counters) = (self.exchange.clone(), self.counters.clone());
+        let call = Call::of(Kind::Cheap, "virDomainListGetStats", id);
+        let count =
+            move |conn: &Connect| counters::one(conn, &exchange.owned, &counters, id, groups);
+        self.call(call, count).await
+    }
+
+    async fn monitor_counters(&self, id: InstanceId, groups: Groups) -> Result<MonitorCounters> {
+        if self.counters.is_unseen(id) {
+            self.host_counters_of(id, Groups::empty()).await?;
+        }
+        let turn = self.counters.turn(id).await?;
+        let (exchange, counters) = (self.exchange.clone(), self.counters.clone());
+        let call = Call::of(Kind::Monitor, "virDomainListGetStats", id);
+        let ask = move |conn: &Connect| {
+            let _turn = turn;
+            counters::ask(conn, &exchange.owned, &counters, id, groups)
+        };
+        self.call(call, ask).await
     }
 
     fn signals(&self, id: InstanceId) -> watch::Receiver<Signal> {
@@ -378,13 +457,6 @@ impl Hypervisor for Libvirt {
 
     async fn settle(&self) -> Result<()> {
         settle::run(self).await
-    }
-}
-
-/// No RPC that needs them is served yet.
-fn not_counted() -> HypervisorError {
-    HypervisorError::Unsupported {
-        message: "statistics are not counted yet".to_owned(),
     }
 }
 

@@ -1,17 +1,21 @@
 //! The libvirt calls that `virt` does not wrap. Knows C; decides nothing.
 #![allow(unsafe_code)] // each block states why it is sound
 
-use std::ffi::CStr;
+mod stats;
+
+use std::{ffi::CStr, time::Duration};
 
 use virt::{connect::Connect, domain::Domain, error::Error as VirtError, sys};
+
+pub(super) use stats::{Record, Stats, Value};
 
 /// Whether somebody is at work on a running guest's monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
     /// Nobody.
     Free,
-    /// Somebody, or it is broken.
-    Taken,
+    /// Somebody, for so long; or it is broken.
+    Taken(Duration),
 }
 
 /// Asks who is at work on a guest. Takes no turn at its monitor.
@@ -28,7 +32,7 @@ pub(super) fn control(domain: &Domain) -> Result<Control, VirtError> {
     }
     Ok(match info.state {
         sys::VIR_DOMAIN_CONTROL_OK => Control::Free,
-        _ => Control::Taken,
+        _ => Control::Taken(Duration::from_millis(info.stateTime)),
     })
 }
 

@@ -1,7 +1,7 @@
 //! What is done to a guest, on a worker: look-up, ownership and action in one go, so that a handle of libvirt's is born
 //! and dropped on one thread.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use parking_lot::Mutex;
 use virt::{
@@ -11,12 +11,19 @@ use virt::{
     sys,
 };
 
-use super::{fault::Fault, xml::Element};
+use super::{
+    fault::Fault,
+    ffi::{self, Control},
+    xml::Element,
+};
 use crate::{
     domain::{Domain, METADATA_URI},
     hypervisor::{GuestInfo, HypervisorError, LiveGuest, StartMode},
     model::{InstanceId, PowerState},
 };
+
+/// Longer than any job but a start that waits for QEMU: what has a guest for so long may have it for ever.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Guests found to be ours, so that a cheap read need not ask for their mark each time.
 ///
@@ -35,18 +42,20 @@ impl Owned {
         self.0.lock().clear();
     }
 
-    fn knows(&self, id: InstanceId) -> bool {
+    /// Whether it was found to be ours.
+    pub(super) fn knows(&self, id: InstanceId) -> bool {
         self.0.lock().contains(&id)
     }
 
-    fn note(&self, id: InstanceId) {
+    /// It was.
+    pub(super) fn note(&self, id: InstanceId) {
         self.0.lock().insert(id);
     }
 }
 
 /// Whether the domain is ours: it carries our mark, and the name that goes with its id. Tools that clone a domain copy
 /// the mark.
-fn is_ours(domain: &Handle) -> Result<bool, Fault> {
+pub(super) fn is_ours(domain: &Handle) -> Result<bool, Fault> {
     let id = InstanceId::from(domain.uuid()?);
     if domain.name()? != Domain::name_of(id) {
         return Ok(false);
@@ -84,7 +93,7 @@ fn ours(conn: &Connect, id: InstanceId) -> Result<Option<Handle>, Fault> {
 }
 
 /// Our guest, for reading.
-fn readable(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<Handle, Fault> {
+pub(super) fn readable(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<Handle, Fault> {
     let found = if owned.knows(id) {
         look_up(conn, id)?
     } else {
@@ -100,7 +109,7 @@ fn must(found: Option<Handle>, id: InstanceId) -> Result<Handle, Fault> {
     found.ok_or_else(|| HypervisorError::NotFound(id).into())
 }
 
-fn wrong_state(guest: InstanceId, message: &str) -> Fault {
+pub(super) fn wrong_state(guest: InstanceId, message: &str) -> Fault {
     HypervisorError::State {
         guest,
         message: message.to_owned(),
@@ -109,7 +118,7 @@ fn wrong_state(guest: InstanceId, message: &str) -> Fault {
 }
 
 /// Power state in the contract's words. `saved`: a managed save image waits for the next start.
-fn power(state: DomainState, saved: bool) -> PowerState {
+pub(super) fn power(state: DomainState, saved: bool) -> PowerState {
     match state {
         DomainState::NoState => PowerState::NoState,
         // On its way down it still runs, until it is off.
@@ -281,7 +290,7 @@ pub(super) fn live(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<Live
     if !domain.is_active()? {
         return Err(wrong_state(id, "domain is not running"));
     }
-    let live = crate::domain::read(&domain.xml_desc(0)?).map_err(|e| unreadable(&e))?;
+    let live = crate::domain::read(&definition(&domain, PATIENCE)?).map_err(|e| unreadable(&e))?;
     let taps = live
         .interfaces
         .into_iter()
@@ -290,6 +299,17 @@ pub(super) fn live(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<Live
         interfaces: taps.collect(),
         vnc_port: live.vnc_port,
     })
+}
+
+/// The live definition; `Busy` when somebody has been at work on the guest for longer than `patience`.
+///
+/// libvirt lets nobody read it meanwhile, but for 30 s, and a guest that hangs keeps whoever asked it for ever.
+pub(super) fn definition(domain: &Handle, patience: Duration) -> Result<String, Fault> {
+    match ffi::control(domain) {
+        Ok(Control::Taken(since)) if since >= patience => Err(HypervisorError::Busy.into()),
+        // Guests that are off and drivers without monitors know no such thing.
+        Ok(_) | Err(_) => Ok(domain.xml_desc(0)?),
+    }
 }
 
 /// The power state, and whether the agent's channel is open at the guest's end.
@@ -302,7 +322,12 @@ pub(super) fn observe(
     let info = domain.info()?;
     let state = guest_info(&domain, &info).state;
     let on = matches!(state, PowerState::Running | PowerState::Paused);
-    let definition = Element::parse(&domain.xml_desc(0)?).map_err(|e| unreadable(&e))?;
+    let definition = match definition(&domain, PATIENCE) {
+        // Its agent is not there for anybody.
+        Err(Fault::Ours(HypervisorError::Busy)) => return Ok((state, false)),
+        definition => definition?,
+    };
+    let definition = Element::parse(&definition).map_err(|e| unreadable(&e))?;
     Ok((state, on && has_agent(&definition)))
 }
 
@@ -320,7 +345,7 @@ pub(super) fn ping_agent(conn: &Connect, id: InstanceId) -> Result<(), Fault> {
     }
 }
 
-fn unreadable(e: &(dyn std::error::Error + 'static)) -> Fault {
+pub(super) fn unreadable(e: &(dyn std::error::Error + 'static)) -> Fault {
     HypervisorError::Failed {
         call: "virDomainGetXMLDesc",
         message: crate::error::chain(e),

@@ -102,7 +102,7 @@ fn folder(argument: &str, root: &Path) -> Option<PathBuf> {
 }
 
 /// `-name guest=NAME,…`
-fn name(arguments: &[String]) -> Option<&str> {
+pub(super) fn name(arguments: &[String]) -> Option<&str> {
     let at = arguments.iter().position(|argument| argument == "-name")?;
     let guest = arguments.get(at + 1)?.strip_prefix("guest=")?;
     guest.split(',').next()

@@ -46,3 +46,46 @@ fn domain(id: InstanceId, virt: VirtType) -> Domain {
     }
     domain
 }
+
+/// Stops a process and waits until that can be seen.
+async fn stop(pid: rustix::process::Pid) {
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let stopped = async {
+        let seen = || process::Process::read(pid.as_raw_pid()).unwrap().halt;
+        while seen() != Some(process::Halt::Stopped) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within(stopped).await;
+}
+
+/// Lets a stopped process go on.
+fn resume(pid: rustix::process::Pid) {
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+}
+
+/// A guest with a disk of its own.
+fn with_disk(folder: &std::path::Path) -> Domain {
+    let id = InstanceId::random();
+    let path = folder.join(format!("{id}.raw"));
+    std::fs::File::create(&path)
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
+    let mut domain = domain(id, VirtType::Qemu);
+    domain.disks = vec![crate::domain::Disk {
+        path,
+        format: crate::domain::Format::Raw,
+        backing: None,
+        device: crate::domain::DiskDevice::Disk,
+        bus: crate::model::DiskBus::Virtio,
+        target: "vda".to_owned(),
+        unit: None,
+        cache: crate::domain::Cache::Writeback,
+        discard: false,
+        serial: None,
+        boot_order: Some(1),
+        tune: crate::domain::IoTune::default(),
+    }];
+    domain
+}

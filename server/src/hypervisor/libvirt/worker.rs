@@ -25,9 +25,6 @@ use tracing::{error, warn};
 use super::line::Line;
 use crate::metrics::{self, Counter, Gauge, Histogram, Soon};
 
-/// Below libvirtd's own 20 workers, so that it still answers others when all of these hang.
-const MAX_GIVEN_UP: usize = 8;
-
 /// What a worker does; it says through its own channel how it went.
 pub(super) type Job = Box<dyn FnOnce(&mut Line) + Send>;
 
@@ -38,6 +35,8 @@ pub(super) struct Size {
     pub(super) workers: usize,
     /// Jobs that may wait.
     pub(super) queue: usize,
+    /// Threads that may be given up at a time.
+    pub(super) given_up: usize,
 }
 
 /// The queue is full, or the pool ends.
@@ -63,7 +62,7 @@ struct State {
 /// Some threads behind one queue.
 pub(super) struct Pool {
     name: &'static str,
-    queue: usize,
+    size: Size,
     state: Mutex<State>,
     work: Condvar,
     meters: Meters,
@@ -101,7 +100,7 @@ impl Pool {
     pub(super) fn start(name: &'static str, size: Size) -> io::Result<Arc<Self>> {
         let pool = Arc::new(Self {
             name,
-            queue: size.queue,
+            size,
             state: Mutex::default(),
             work: Condvar::new(),
             meters: Meters::of(name),
@@ -116,7 +115,7 @@ impl Pool {
     pub(super) fn submit(self: &Arc<Self>, job: Job, limit: Instant) -> Result<(), Full> {
         let mut state = self.state.lock();
         self.give_up_late(&mut state, Instant::now());
-        if state.closed || state.queue.len() >= self.queue {
+        if state.closed || state.queue.len() >= self.size.queue {
             self.meters.rejections.increment();
             return Err(Full);
         }
@@ -156,7 +155,7 @@ impl Pool {
         let late = |(me, limit): (&u64, &Instant)| (*limit < now).then_some(*me);
         let late: Vec<u64> = state.running.iter().filter_map(late).collect();
         for me in late {
-            if state.given_up.contains(&me) || state.given_up.len() >= MAX_GIVEN_UP {
+            if state.given_up.contains(&me) || state.given_up.len() >= self.size.given_up {
                 continue;
             }
             match self.hire(state) {

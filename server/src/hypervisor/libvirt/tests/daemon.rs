@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::Pid;
+
 use super::*;
 use crate::sys::command::{Command, CommandError};
 
@@ -113,4 +115,102 @@ async fn a_libvirtd_that_goes_away_is_noticed_and_joined_again() {
     assert_eq!(signal.reason, Some("booted"), "events come again");
     libvirt.destroy(id).await.unwrap();
     libvirt.undefine(id).await.unwrap();
+}
+
+/// The emulator of a guest, by the pid file that libvirtd keeps.
+fn pid(daemon: &Daemon, id: InstanceId) -> Pid {
+    let file = format!("run/qemu/{}.pid", Domain::name_of(id));
+    let pid = std::fs::read_to_string(daemon.folder.path().join(file)).unwrap();
+    Pid::from_raw(pid.trim().parse().unwrap()).unwrap()
+}
+
+async fn running(libvirt: &Libvirt, daemon: &Daemon) -> InstanceId {
+    let domain = with_disk(daemon.folder.path());
+    libvirt.define(&domain).await.unwrap();
+    libvirt.start(domain.id, StartMode::Running).await.unwrap();
+    domain.id
+}
+
+#[tokio::test]
+async fn a_guest_that_hangs_is_seen_and_not_asked() {
+    let Some((daemon, uri)) = Daemon::start().await else {
+        return;
+    };
+    let mut settings = LibvirtSettings::new(ConnectTo::Uri(uri));
+    settings.virt_type = VirtChoice::Qemu;
+    settings.monitor_timeout = LIMIT * 10;
+    let libvirt = up(settings).await;
+    let (hung, other) = (
+        running(&libvirt, &daemon).await,
+        running(&libvirt, &daemon).await,
+    );
+    stop(pid(&daemon, hung)).await;
+    let refused = within(libvirt.monitor_counters(hung, Groups::BLOCK)).await;
+    assert!(matches!(refused, Err(HypervisorError::Busy)), "{refused:?}");
+    within(libvirt.monitor_counters(other, Groups::BLOCK))
+        .await
+        .unwrap();
+    let counted = within(libvirt.host_counters(Groups::HOST)).await.unwrap();
+    let told = |guest: &HostCounters| guest.cpus.len() == 1 && guest.cpu_time_ns > Some(0);
+    assert!(
+        counted.len() == 2 && counted.iter().all(told),
+        "{counted:?}"
+    );
+    resume(pid(&daemon, hung));
+    within(libvirt.monitor_counters(hung, Groups::BLOCK))
+        .await
+        .unwrap();
+}
+
+/// As with a libvirtd whose emulators run on another host: only the answers tell that a guest hangs.
+#[tokio::test]
+async fn a_guest_that_takes_a_question_and_never_answers_costs_one_thread() {
+    let Some((daemon, uri)) = Daemon::start().await else {
+        return;
+    };
+    let (_, socket) = uri.split_once("socket=").unwrap();
+    let elsewhere = tempfile::tempdir_in("/tmp").unwrap();
+    let link = elsewhere.path().join("sock");
+    std::os::unix::fs::symlink(socket, &link).unwrap();
+    let far = format!("qemu+unix:///system?socket={}", link.display());
+    let mut settings = LibvirtSettings::new(ConnectTo::Uri(far));
+    settings.virt_type = VirtChoice::Qemu;
+    settings.monitor_timeout = Duration::from_secs(2);
+    let libvirt = up(settings).await;
+    let (hung, other) = (
+        running(&libvirt, &daemon).await,
+        running(&libvirt, &daemon).await,
+    );
+    stop(pid(&daemon, hung)).await;
+    let timeout = within(libvirt.monitor_counters(hung, Groups::BLOCK)).await;
+    assert!(
+        matches!(timeout, Err(HypervisorError::Timeout { .. })),
+        "{timeout:?}"
+    );
+    for _ in 0..50 {
+        let refused = within(libvirt.monitor_counters(hung, Groups::BLOCK)).await;
+        assert!(matches!(refused, Err(HypervisorError::Busy)), "{refused:?}");
+        within(libvirt.monitor_counters(other, Groups::BLOCK))
+            .await
+            .unwrap();
+        within(libvirt.info(hung)).await.unwrap();
+        let locked = within(libvirt.live(hung)).await;
+        assert!(matches!(locked, Err(HypervisorError::Busy)), "{locked:?}");
+        let counted = within(libvirt.host_counters(Groups::HOST)).await.unwrap();
+        let told = |guest: &HostCounters| {
+            // No emulator can be seen, so libvirt itself is asked.
+            guest.life != 0 && guest.cpu_time_ns > Some(0) && guest.cpus.is_empty()
+        };
+        assert!(
+            counted.len() == 2 && counted.iter().all(told),
+            "{counted:?}"
+        );
+    }
+    resume(pid(&daemon, hung));
+    let answers = async {
+        while libvirt.monitor_counters(hung, Groups::BLOCK).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(answers).await;
 }

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod counters;
+
 use super::*;
 use crate::sys::command::Command;
 
@@ -12,17 +14,21 @@ const ROOT: &str = "COMPUTELET_TEST_ROOT";
 const ROLE: &str = "COMPUTELET_TEST_ROLE";
 /// Roles that begin so are played in a pid namespace of their own.
 const NAMESPACE: &str = "namespaced ";
+/// And these among network interfaces of their own.
+pub(super) const NETWORK: &str = "networked ";
 
-/// Runs the named test of this module again, in a process of its own and in a role.
+/// Runs the named test of this module, or of one below it, again, in a process of its own and in a role.
 async fn again(test: &str, role: &str, root: &Path) -> Result<String, String> {
     let exe = std::env::current_exe().unwrap();
     let path = module_path!().split_once("::").map_or("", |(_, path)| path);
-    let child = match role.strip_prefix(NAMESPACE) {
+    let child = if role.starts_with(NAMESPACE) {
         // The session begins outside of it, so that inside it has no id.
-        Some(_) => Command::new("unshare")
-            .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
-            .arg("env"),
-        None => Command::new("env"),
+        let own = Command::new("unshare").args(["--pid", "--fork", "--kill-child"]);
+        own.args(["--mount-proc", "env"])
+    } else if role.starts_with(NETWORK) {
+        Command::new("unshare").args(["--net", "env"])
+    } else {
+        Command::new("env")
     };
     let child = child
         .arg(format!("{ROOT}={}", root.display()))
@@ -37,7 +43,7 @@ async fn again(test: &str, role: &str, root: &Path) -> Result<String, String> {
 }
 
 /// The role that this process has, if any, and its root.
-fn role() -> Option<(String, LibvirtSettings)> {
+pub(super) fn role() -> Option<(String, LibvirtSettings)> {
     let root = std::env::var_os(ROOT)?;
     let mut settings = LibvirtSettings::new(ConnectTo::Embedded { root: root.into() });
     settings.virt_type = VirtChoice::Qemu;
@@ -82,7 +88,7 @@ impl Folder {
     }
 }
 
-async fn in_own_process(test: &str, roles: &[&str]) {
+pub(super) async fn in_own_process(test: &str, roles: &[&str]) {
     if !qemu_is_here() {
         return;
     }
@@ -94,7 +100,7 @@ async fn in_own_process(test: &str, roles: &[&str]) {
     }
 }
 
-async fn running(libvirt: &Libvirt) -> InstanceId {
+pub(super) async fn running(libvirt: &Libvirt) -> InstanceId {
     let id = InstanceId::random();
     libvirt.define(&domain(id, VirtType::Qemu)).await.unwrap();
     libvirt.start(id, StartMode::Running).await.unwrap();
@@ -179,7 +185,7 @@ async fn die_with_a_guest(settings: LibvirtSettings) -> ! {
     unreachable!("nobody survives that")
 }
 
-async fn gone(libvirt: &Libvirt, id: InstanceId) {
+pub(super) async fn gone(libvirt: &Libvirt, id: InstanceId) {
     libvirt.destroy(id).await.unwrap();
     libvirt.undefine(id).await.unwrap();
     assert_eq!(libvirt.list().await.unwrap(), []);
@@ -278,7 +284,7 @@ fn emulators(folder: &Path) -> Vec<i32> {
 }
 
 /// The emulator of a guest, by the pid file that libvirt keeps.
-fn pid(libvirt: &Libvirt, id: InstanceId) -> rustix::process::Pid {
+pub(super) fn pid(libvirt: &Libvirt, id: InstanceId) -> rustix::process::Pid {
     let folder = settle::status_folder(libvirt.root.as_ref().unwrap().path());
     let file = folder.join(format!("{}.pid", Domain::name_of(id)));
     let pid = std::fs::read_to_string(file).unwrap();
@@ -400,7 +406,7 @@ async fn user_of_a_guest_with_disks(settings: LibvirtSettings) -> u32 {
     user
 }
 
-fn as_root() -> bool {
+pub(super) fn as_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         eprintln!("SKIPPED: only root's QEMU has another user");

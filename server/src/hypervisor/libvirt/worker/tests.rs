@@ -5,10 +5,16 @@ use std::{
 
 use super::*;
 
+const GIVEN_UP: usize = 8;
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn pool(workers: usize, queue: usize) -> Arc<Pool> {
-    Pool::start("test", Size { workers, queue }).unwrap()
+    let size = Size {
+        workers,
+        queue,
+        given_up: GIVEN_UP,
+    };
+    Pool::start("test", size).unwrap()
 }
 
 /// A job that says that it runs and then waits to be let go.
@@ -73,7 +79,7 @@ fn a_worker_that_hangs_is_replaced_and_leaves_when_it_comes_back() {
 
 #[test]
 fn only_so_many_workers_are_given_up() {
-    let workers = MAX_GIVEN_UP + 2;
+    let workers = GIVEN_UP + 2;
     let pool = pool(workers, workers);
     let limit = Instant::now() + LIMIT;
     let hung: Vec<_> = (0..workers)
@@ -85,7 +91,7 @@ fn only_so_many_workers_are_given_up() {
         })
         .collect();
     pool.give_up_late(&mut pool.state.lock(), limit + LIMIT);
-    assert_eq!(pool.state.lock().given_up.len(), MAX_GIVEN_UP);
+    assert_eq!(pool.state.lock().given_up.len(), GIVEN_UP);
     drop(hung);
 }
 

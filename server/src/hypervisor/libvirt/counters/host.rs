@@ -1,0 +1,291 @@
+//! What the host counts of guests. Nothing here asks a guest's monitor.
+
+use std::{collections::HashSet, time::Duration};
+
+use virt::{
+    connect::Connect,
+    domain::{Domain as Handle, DomainState, DomainStateEnum},
+    error::ErrorNumber,
+    sys,
+};
+
+use super::{
+    super::{
+        fault::Fault,
+        ffi::{Record, Stats, Value},
+        guest::{self, Owned},
+    },
+    Counters,
+    emulator::Sight,
+    rows::{Rows, indexed},
+    tap::Macs,
+};
+use crate::{
+    hypervisor::{
+        HypervisorError,
+        stats::{Groups, HostCounters, InterfaceCounters, MemoryUse},
+    },
+    model::{InstanceId, PowerState},
+};
+
+/// Of all guests of ours, those that are off included. Guests that go while we look are left out.
+pub(in super::super) fn all(
+    conn: &Connect,
+    owned: &Owned,
+    counters: &Counters,
+    groups: Groups,
+) -> Result<Vec<HostCounters>, Fault> {
+    let stats = Stats::of_all(conn, asked(groups))?;
+    let mut saved = Saved { conn, found: None };
+    let mut all = Vec::new();
+    for record in stats.records() {
+        let Some(id) = ours(&record, owned)? else {
+            continue;
+        };
+        let counted = match count(&record, id, counters, groups) {
+            // Somebody is at work on the guest, so that nobody may learn whose taps they are: the next sweep will.
+            Err(Fault::Ours(HypervisorError::Busy)) => {
+                count(&record, id, counters, groups - Groups::INTERFACE)
+            }
+            counted => counted,
+        };
+        match counted {
+            Ok(counted) => all.push(counted),
+            Err(fault) if is_gone(&fault) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    for off in all.iter_mut().filter(|guest| guest.life == 0) {
+        if off.state == PowerState::Shutdown && saved.has(off.id)? {
+            off.state = PowerState::Suspended;
+        }
+    }
+    let present = all.iter().map(|guest| guest.id).collect();
+    counters.emulators.keep(&present);
+    counters.taps.keep(&present);
+    Ok(all)
+}
+
+/// Of one guest.
+pub(in super::super) fn one(
+    conn: &Connect,
+    owned: &Owned,
+    counters: &Counters,
+    id: InstanceId,
+    groups: Groups,
+) -> Result<HostCounters, Fault> {
+    let domain = guest::readable(conn, owned, id)?;
+    let stats = Stats::of_one(&domain, asked(groups))?;
+    let record = stats.records().next();
+    let record = record.ok_or(HypervisorError::NotFound(id))?;
+    let mut counted = count(&record, id, counters, groups)?;
+    if counted.state == PowerState::Shutdown && domain.has_managed_save(0).unwrap_or(false) {
+        counted.state = PowerState::Suspended;
+    }
+    Ok(counted)
+}
+
+/// The groups of libvirt's that cost no question to a monitor.
+fn asked(groups: Groups) -> u32 {
+    let interface = if groups.contains(Groups::INTERFACE) {
+        sys::VIR_DOMAIN_STATS_INTERFACE
+    } else {
+        0
+    };
+    sys::VIR_DOMAIN_STATS_STATE | interface
+}
+
+/// Whose it is, if it is ours.
+fn ours(record: &Record<'_>, owned: &Owned) -> Result<Option<InstanceId>, Fault> {
+    let Some(id) = record.uuid().map(InstanceId::from) else {
+        return Ok(None);
+    };
+    if owned.knows(id) {
+        return Ok(Some(id));
+    }
+    match guest::is_ours(&record.domain()?) {
+        Ok(true) => {
+            owned.note(id);
+            Ok(Some(id))
+        }
+        Ok(false) => Ok(None),
+        Err(fault) if is_gone(&fault) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// It went while we looked.
+fn is_gone(fault: &Fault) -> bool {
+    fault.is(ErrorNumber::NoDomain) || fault.is(ErrorNumber::OperationInvalid)
+}
+
+fn count(
+    record: &Record<'_>,
+    id: InstanceId,
+    counters: &Counters,
+    groups: Groups,
+) -> Result<HostCounters, Fault> {
+    let mut told = Told::read(record);
+    if !groups.contains(Groups::INTERFACE) {
+        told.taps.clear();
+    }
+    let mut counted = HostCounters {
+        id,
+        state: guest::power(told.state, false),
+        life: 0,
+        cpu_time_ns: None,
+        cpus: Vec::new(),
+        memory: None,
+        interfaces: Vec::new(),
+    };
+    let Some(run) = record.run() else {
+        return Ok(counted);
+    };
+    let sight = counters.emulators.look(id);
+    counted.life = life(sight.as_ref(), run);
+    take(&mut counted, record, sight.as_ref(), groups)?;
+    if let Some(sight) = sight.filter(|_| groups.contains(Groups::VCPU)) {
+        counted.cpus = counters.emulators.cpus(id, &sight);
+    }
+    if !told.taps.is_empty() {
+        let macs = macs(record, counters, &counted, &told)?;
+        let named = told.taps.into_iter().filter_map(|tap| {
+            let mac = macs.get(tap.name)?.clone();
+            Some((mac, tap.counters))
+        });
+        counted.interfaces = named.collect();
+    }
+    Ok(counted)
+}
+
+/// Tells this start of the guest from all others: by its emulator, or else by libvirt's own number.
+pub(super) fn life(sight: Option<&Sight>, run: u32) -> u64 {
+    sight.map_or_else(|| run.into(), Sight::life)
+}
+
+/// Processor time and memory. What a guest may have and has only libvirt knows; it tells processor time with that.
+fn take(
+    counted: &mut HostCounters,
+    record: &Record<'_>,
+    sight: Option<&Sight>,
+    groups: Groups,
+) -> Result<(), Fault> {
+    let cpu = groups.contains(Groups::CPU);
+    counted.cpu_time_ns = sight.filter(|_| cpu).map(Sight::cpu_time_ns);
+    let memory = groups.contains(Groups::MEMORY);
+    if !memory && (!cpu || sight.is_some()) {
+        return Ok(());
+    }
+    let info = record.domain()?.info()?;
+    if cpu {
+        counted.cpu_time_ns.get_or_insert(info.cpu_time);
+    }
+    counted.memory = memory.then(|| MemoryUse {
+        maximum_kib: info.max_mem,
+        current_kib: Some(info.memory),
+        rss_kib: sight.map(Sight::rss_kib),
+    });
+    Ok(())
+}
+
+fn macs(
+    record: &Record<'_>,
+    counters: &Counters,
+    counted: &HostCounters,
+    told: &Told<'_>,
+) -> Result<std::sync::Arc<Macs>, Fault> {
+    let (id, life) = (counted.id, counted.life);
+    let names = told.taps.iter().map(|tap| tap.name);
+    if let Some(macs) = counters.taps.known(id, life, names) {
+        return Ok(macs);
+    }
+    let definition = guest::definition(&record.domain()?, Duration::ZERO)?;
+    let live = crate::domain::read(&definition).map_err(|e| guest::unreadable(&e))?;
+    let taps = live.interfaces.into_iter();
+    let macs = taps.filter_map(|nic| Some((nic.target?, nic.mac.to_string())));
+    Ok(counters.taps.learn(id, life, macs.collect()))
+}
+
+/// What libvirt's record says.
+struct Told<'a> {
+    state: DomainState,
+    taps: Vec<Tap<'a>>,
+}
+
+#[derive(Default)]
+struct Tap<'a> {
+    name: &'a str,
+    counters: InterfaceCounters,
+}
+
+impl<'a> Told<'a> {
+    fn read(record: &Record<'a>) -> Self {
+        let mut state = DomainState::NoState;
+        let mut taps = Rows::new();
+        for (name, value) in record.values() {
+            if name == "state.state" {
+                state = word(value).unwrap_or(state);
+            } else if let Some((index, name)) = indexed(name, "net") {
+                interface(taps.at(index), name, value);
+            }
+        }
+        // An interface without a tap has no name.
+        let named = taps
+            .into_values()
+            .filter(|tap: &Tap<'_>| !tap.name.is_empty());
+        Self {
+            state,
+            taps: named.collect(),
+        }
+    }
+}
+
+/// A state newer than this program's list is none that it has a word for.
+pub(super) fn word(value: Value<'_>) -> Option<DomainState> {
+    let raw = u32::try_from(value.number()?).ok()?;
+    let state = DomainStateEnum::from_raw(raw);
+    Some(state.unwrap_or(DomainState::NoState))
+}
+
+/// libvirt tells the guest's side: what the host sends to a tap is what the guest receives.
+fn interface<'a>(tap: &mut Tap<'a>, name: &str, value: Value<'a>) {
+    let counters = &mut tap.counters;
+    let field = match name {
+        "name" => {
+            tap.name = value.text().unwrap_or_default();
+            return;
+        }
+        "rx.bytes" => &mut counters.rx_bytes,
+        "rx.pkts" => &mut counters.rx_packets,
+        "rx.errs" => &mut counters.rx_errs,
+        "rx.drop" => &mut counters.rx_drop,
+        "tx.bytes" => &mut counters.tx_bytes,
+        "tx.pkts" => &mut counters.tx_packets,
+        "tx.errs" => &mut counters.tx_errs,
+        "tx.drop" => &mut counters.tx_drop,
+        _ => return,
+    };
+    *field = value.number();
+}
+
+/// Guests with a saved state that waits for their next start: asked once, and only when a guest is off.
+struct Saved<'a> {
+    conn: &'a Connect,
+    found: Option<HashSet<InstanceId>>,
+}
+
+impl Saved<'_> {
+    fn has(&mut self, id: InstanceId) -> Result<bool, Fault> {
+        let found = match self.found.take() {
+            Some(found) => found,
+            None => {
+                let saved = sys::VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE;
+                let listed = self.conn.list_all_domains(saved)?;
+                let ids = listed.iter().map(Handle::uuid);
+                ids.map(|id| id.map(InstanceId::from))
+                    .collect::<Result<_, _>>()?
+            }
+        };
+        Ok(self.found.insert(found).contains(&id))
+    }
+}
