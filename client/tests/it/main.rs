@@ -8,3 +8,4 @@ mod follow;
 mod retry;
 mod streams;
 mod support;
+mod top;

@@ -3,6 +3,7 @@
 
 pub(crate) mod host;
 pub(crate) mod make;
+pub(crate) mod screen;
 pub(crate) mod streams;
 
 use std::path::{Path, PathBuf};

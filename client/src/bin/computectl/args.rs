@@ -8,6 +8,7 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
     capabilities, completions, console_log, destroy, events, images, ops, show, spawn, stats, text,
+    top,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Events(events::EventsArgs),
     /// What instances use: counters as a table, as CSV or as JSON, sample by sample.
     Stats(stats::StatsArgs),
+    /// What instances use, live: a table to sort and to filter.
+    Top(top::TopArgs),
     /// The host's image cache.
     #[command(subcommand)]
     Images(images::ImagesCommand),
@@ -95,6 +98,10 @@ impl Session {
 
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         Ok(self.builder().connect().await?)
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// Connects for something that goes on until the person ends it: a server that was there once is awaited.

@@ -18,6 +18,7 @@ mod show;
 mod spawn;
 mod stats;
 mod text;
+mod top;
 mod version;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::ConsoleLog(args) => console_log::run(args, session, out).await,
         Command::Events(args) => events::run(args, session, out).await,
         Command::Stats(args) => stats::run(args, session, out).await,
+        Command::Top(args) => top::run(args, session, out).await,
         Command::Images(command) => images::run(command, session, out).await,
         Command::Ops(command) => ops::run(command, session, out).await,
         Command::Capabilities(args) => capabilities::run(args, session, out).await,
