@@ -47,7 +47,7 @@ const ROWS: &[&[&str]] = &[
     &["serve", "doctor"],
     &["api"],
     &["recover", "upkeep", "observe"],
-    &["operation"],
+    &["operation", "sampler"],
     &["action"],
     &["step"],
     &["task"],

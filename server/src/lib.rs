@@ -21,6 +21,7 @@ pub mod observe;
 pub mod operation;
 pub mod plan;
 pub mod recover;
+pub mod sampler;
 pub mod serve;
 pub mod step;
 pub mod store;
