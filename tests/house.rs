@@ -53,6 +53,7 @@ const ROWS: &[&[&str]] = &[
     &["task"],
     &["host"],
     &["plan"],
+    &["journal"],
     &[
         "hypervisor",
         "image",

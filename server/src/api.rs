@@ -6,15 +6,19 @@
 pub mod capability;
 mod console;
 mod convert;
+mod event;
 mod host;
 mod image;
 mod instance;
 mod operation;
 mod page;
+mod peer;
 pub mod status;
 mod stream;
 
 use std::sync::Arc;
+
+pub use peer::Peer;
 
 use computedriver::v1::{
     console_service_server::ConsoleServiceServer, host_service_server::HostServiceServer,

@@ -28,6 +28,7 @@ use crate::{
         libvirt::{ConnectTo, Libvirt, LibvirtSettings, VirtChoice},
     },
     image::{FetchLimits, ImageSettings, Images},
+    journal::{Journal, Scribe},
     model::{Bytes, MachineType},
     observe::Observer,
     operation::Operations,
@@ -51,6 +52,7 @@ pub struct App {
     api: Api,
     bounds: Bounds,
     observer: Observer,
+    scribe: Option<Scribe>,
     drain_timeout: Duration,
     // The state directory is ours until this is dropped.
     _lock: File,
@@ -70,6 +72,8 @@ impl App {
         let hypervisor = hypervisor(config)?;
         let store = Store::open(&config.state_dir).await?;
         let images = images(config).await?;
+        let (journal, inkwell) = Journal::new(store.clone());
+        let scribe = Scribe::new(inkwell, store.clone(), hypervisor.clone());
         let host = Arc::new(Host {
             hypervisor,
             images,
@@ -77,6 +81,7 @@ impl App {
             plan: plan(config),
             watcher: Watcher::start().map_err(|e| wrong("console logs cannot be watched", &e))?,
             store,
+            journal,
             claims: Claims::new(policy(&config.resources)),
             paths: Paths {
                 state: config.state_dir.clone(),
@@ -98,6 +103,8 @@ impl App {
         let bounds = Bounds {
             console_log: config.guests.console_log_max,
             operations: config.limits.operation_retention,
+            events: config.events.retention_count,
+            events_age: config.events.retention_age,
         };
         Ok(Self {
             host,
@@ -106,6 +113,7 @@ impl App {
             api,
             bounds,
             observer,
+            scribe: Some(scribe),
             _lock: lock,
             drain_timeout: config.drain_timeout,
         })
@@ -116,7 +124,7 @@ impl App {
     /// # Errors
     /// When an address cannot be listened at, or connections can no longer be served.
     pub async fn run(
-        self,
+        mut self,
         config: &Config,
         stop: impl Stream<Item = ()> + Unpin,
     ) -> Result<(), ServeError> {
@@ -145,9 +153,12 @@ impl App {
         served
     }
 
-    /// Starts what works beside the calls: recovery first, then upkeep.
-    fn work(&self, health: Health) -> JoinSet<()> {
+    /// Starts what works beside the calls: what writes down what happens first, then recovery and upkeep.
+    fn work(&mut self, health: Health) -> JoinSet<()> {
         let mut work = JoinSet::new();
+        if let Some(scribe) = self.scribe.take() {
+            work.spawn(scribe.run());
+        }
         work.spawn(recover(
             self.host.clone(),
             self.operations.clone(),
@@ -166,6 +177,7 @@ impl App {
     async fn end(self, mut work: JoinSet<()>) {
         self.operations.drain(self.drain_timeout).await;
         self.host.images.close().await;
+        self.host.journal.flush().await;
         work.shutdown().await;
     }
 }

@@ -21,7 +21,7 @@ pub use fault::{Fault, Faults};
 pub use layer::{DEFAULT_FILE, Flag, Layers};
 pub use listen::Listen;
 pub use section::{
-    Connect, CpuMode, DiskCache, DiskKind, Guests, Images, Limits, Log, LogFormat, Metrics,
+    Connect, CpuMode, DiskCache, DiskKind, Events, Guests, Images, Limits, Log, LogFormat, Metrics,
     Resources, Virt,
 };
 
@@ -52,6 +52,8 @@ pub struct Config {
     pub guests: Guests,
     /// What callers may take of the daemon.
     pub limits: Limits,
+    /// How long what happened can be told again.
+    pub events: Events,
     /// What is logged.
     pub log: Log,
     /// The page for Prometheus.
@@ -85,6 +87,7 @@ impl Config {
             resources: Resources::read(keys),
             guests: Guests::read(keys),
             limits: Limits::read(keys),
+            events: Events::read(keys),
             log: Log::read(keys),
             metrics: Metrics::read(keys),
         }

@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     hypervisor::Hypervisor,
     image::Images,
+    journal::Journal,
     model::InstanceId,
     plan::PlanSettings,
     store::Store,
@@ -53,6 +54,8 @@ pub struct Host {
     pub watcher: Watcher,
     /// Keeps what must survive.
     pub store: Store,
+    /// Tells what happened.
+    pub journal: Journal,
     /// Who has claimed what of this host.
     pub claims: Claims,
     /// Where things lie.

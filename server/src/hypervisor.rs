@@ -6,6 +6,7 @@
 
 pub mod fake;
 pub mod libvirt;
+mod news;
 mod public;
 mod signals;
 pub mod stats;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use crate::model::VirtType;
+pub use news::{Hearing, News};
 pub use public::public;
 
 /// Whether the hypervisor can be asked.
@@ -102,6 +104,8 @@ pub struct LiveGuest {
 pub struct Signal {
     /// Grows with every change.
     pub generation: u64,
+    /// Grows with every start of the guest and with every end of its run.
+    pub turns: u64,
     /// Power state after the last lifecycle event; none before the first.
     pub state: Option<PowerState>,
     /// Why, in libvirt's words: `booted`, `destroyed`, `failed`, `shutdown`.
@@ -300,6 +304,13 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
 
     /// Forgets what [`Hypervisor::signals`] keeps of a guest that is gone for good.
     fn forget(&self, id: InstanceId);
+
+    /// All that it tells by itself, in order, for the journal. Whoever asks again takes over, and is told how every guest
+    /// stands.
+    fn hear(&self) -> Hearing;
+
+    /// Has every guest read anew, and told to the journal.
+    fn reread(&self);
 
     /// Ends emulator processes of ours that a crash left behind outside the hypervisor's knowledge, and waits until the
     /// guests of an earlier life of this process are known again. Called once at start, before anything acts on a guest.

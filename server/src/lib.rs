@@ -15,6 +15,7 @@ pub mod error;
 pub mod host;
 pub mod hypervisor;
 pub mod image;
+pub mod journal;
 pub mod metrics;
 pub mod model;
 pub mod observe;

@@ -1,5 +1,6 @@
 //! Ids, specs, states and units: the words that every module shares. No I/O, no decisions.
 
+mod event;
 mod id;
 mod operation;
 mod progress;
@@ -9,6 +10,7 @@ mod state;
 mod unit;
 mod vif;
 
+pub use event::{About, Entry, Event, EventKind, IoAction, JobStatus, JobType, Standing};
 pub use id::{DiskId, IdFault, InstanceId, InterfaceId, OperationId, RequestId};
 pub use operation::{OperationRecord, OperationState, Verb};
 pub use progress::{Amount, Edge, Phase, ProgressEvent};

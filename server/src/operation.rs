@@ -40,6 +40,8 @@ pub struct RequestKey {
     pub request: Option<RequestId>,
     /// Keyed hash of the request's body.
     pub fingerprint: String,
+    /// Who asks, as far as it is known.
+    pub caller: Option<String>,
 }
 
 /// Why an operation was not begun, or is not known.
@@ -221,6 +223,7 @@ impl Operations {
             state: OperationState::Running,
             begun: SystemTime::now(),
             ended: None,
+            caller: key.caller,
             error: None,
         };
         self.host.store.put_operation(record.clone()).await?;
@@ -311,6 +314,8 @@ impl Operations {
         error: Option<Error>,
         instance: Option<crate::model::InstanceRecord>,
     ) -> OperationRecord {
+        // What the operation made happen is told before its end.
+        self.host.journal.flush().await;
         let mut record = task.report().record();
         record.state = state;
         record.ended = Some(SystemTime::now());
@@ -333,6 +338,7 @@ impl Operations {
 
     /// Ends an operation that could not be undone: its steps stay written down.
     async fn leave(&self, task: &Task, cause: Error) -> OperationRecord {
+        self.host.journal.flush().await;
         let mut record = task.report().record();
         metrics::UNDO_FAILURES
             .of([record.verb.as_str()])

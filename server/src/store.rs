@@ -1,10 +1,11 @@
-//! The embedded database: instances, operations, the steps they have begun, request ids.
+//! The embedded database: instances, operations, the steps they have begun, request ids, events.
 //!
 //! SQLite in one file of the state directory, mode 0600, with full synchronisation: what was written is there after
 //! `kill -9` and after a power cut. All SQL of the project is in this room. Writes run on the blocking pool, one at a
 //! time; instances are also kept in memory, so that reading one costs no I/O. No secret is ever stored: the spec leaves
 //! them out, and whether a request repeats another is told by a keyed hash whose key lies beside the database.
 
+mod events;
 mod fingerprint;
 mod instances;
 mod operations;
@@ -16,11 +17,13 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 
+pub use events::{Bounds, Subject};
 pub use fingerprint::Fingerprinter;
 pub use operations::{BegunStep, OperationFilter};
 
@@ -49,6 +52,9 @@ pub enum StoreError {
     /// A row does not read as what it should be.
     #[error("the state database holds a row that does not read")]
     Row(#[from] serde_json::Error),
+    /// The journal's id does not read.
+    #[error("the journal's id {0:?} is not a UUID")]
+    JournalId(String),
     /// The thread that did it is gone.
     #[error("the state database's thread ended")]
     Gone,
@@ -81,6 +87,7 @@ pub struct Store {
     connection: Arc<Mutex<Connection>>,
     instances: Arc<RwLock<BTreeMap<InstanceId, Arc<InstanceRecord>>>>,
     fingerprinter: Fingerprinter,
+    log: Arc<events::Log>,
 }
 
 impl Store {
@@ -101,10 +108,12 @@ impl Store {
         let fingerprinter = Fingerprinter::open(&dir.join("fingerprint.key"))
             .map_err(|e| StoreError::Open(e.into()))?;
         let instances = instances::load(&connection)?;
+        let log = events::Log::open(&connection, &path)?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             instances: Arc::new(RwLock::new(instances)),
             fingerprinter,
+            log: Arc::new(log),
         })
     }
 
@@ -119,12 +128,29 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&rusqlite::Transaction<'_>) -> Result<T> + Send + 'static,
     {
-        let connection = self.connection.clone();
+        self.write_events(move |transaction, _| f(transaction))
+            .await
+    }
+
+    /// The same, with events: they are told once the transaction is committed, in the order of the commits.
+    async fn write_events<T, F>(&self, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Transaction<'_>, &mut events::Pen<'_, '_>) -> Result<T>
+            + Send
+            + 'static,
+    {
+        let (connection, log) = (self.connection.clone(), self.log.clone());
         blocking(move || {
             let mut connection = connection.lock();
-            let transaction = connection.transaction()?;
-            let value = f(&transaction)?;
+            // Immediate: one that reads first and then writes would fail at once, not wait, beside another writer.
+            let transaction =
+                connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let mut pen = events::Pen::new(&transaction);
+            let value = f(&transaction, &mut pen)?;
+            let entries = pen.entries();
             transaction.commit()?;
+            log.publish(entries);
             Ok(value)
         })
         .await
@@ -140,6 +166,14 @@ fn private(path: &PathBuf) -> std::io::Result<()> {
         .mode(0o600)
         .open(path)
         .map(drop)
+}
+
+/// A time as it is stored.
+fn micros(time: SystemTime) -> i64 {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 async fn blocking<T, F>(f: F) -> Result<T>

@@ -17,6 +17,7 @@ use crate::{
     host::{Claim, Claims, Host, Paths, Policy, Totals},
     hypervisor::fake::{Fake, FakeGuest},
     image::{FetchLimits, ImageKey, ImageSettings, Images},
+    journal::{Journal, Scribe},
     model::{
         BlockDevice, BlockSource, Bytes, DirectKernel, DiskFormat, Flavor, ImageFile,
         ImageProperties, ImageSource, InjectedFile, InstanceId, InstanceRecord, InstanceSpec,
@@ -76,13 +77,17 @@ impl TestHost {
                 ..FetchLimits::default()
             },
         };
+        let store = Store::open(&state).await.unwrap();
+        let (journal, inkwell) = Journal::new(store.clone());
+        tokio::spawn(Scribe::new(inkwell, store.clone(), fake.clone()).run());
         let host = Host {
             hypervisor: fake.clone(),
             images: Images::open(images).unwrap(),
             vifs: vifs.vifs(),
             plan: PlanSettings::default(),
             watcher: Watcher::start().unwrap(),
-            store: Store::open(&state).await.unwrap(),
+            store,
+            journal,
             claims: Claims::new(Policy {
                 cpu_ratio: 16.0,
                 memory_ratio: 1.0,
@@ -97,6 +102,8 @@ impl TestHost {
             memory_mib: 16 << 10,
             disk_gib: 1 << 10,
         });
+        // What the hypervisor says at first is told before anything else happens.
+        host.journal.flush().await;
         Self {
             host: Arc::new(host),
             fake,
@@ -209,6 +216,7 @@ impl TestHost {
             state: OperationState::Running,
             begun: SystemTime::now(),
             ended: None,
+            caller: None,
             error: None,
         };
         self.host.store.put_operation(record.clone()).await.unwrap();
@@ -294,6 +302,7 @@ pub(crate) fn key(body: &str) -> RequestKey {
     RequestKey {
         request: None,
         fingerprint: body.to_owned(),
+        caller: None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! What has to be done again and again while the server runs: console logs are kept within bounds, ended operations are
-//! forgotten in time.
+//! What has to be done again and again while the server runs: console logs are kept within bounds, ended operations and
+//! events are forgotten in time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,6 +10,8 @@ use crate::{console, host::Host, model::Bytes, plan::CONSOLE_LOG};
 
 /// A guest at full speed on a slow serial port writes some 100 MB in this time; the bound is checked, not enforced by it.
 const LOGS_EVERY: Duration = Duration::from_secs(10);
+/// Between two times the journal grows beyond its bound by no more than a busy host makes in it.
+const EVENTS_EVERY: Duration = Duration::from_secs(60);
 /// Retention is counted in hours.
 const OPERATIONS_EVERY: Duration = Duration::from_secs(600);
 
@@ -20,17 +22,23 @@ pub struct Bounds {
     pub console_log: Bytes,
     /// How long an ended operation is remembered.
     pub operations: Duration,
+    /// How many events are kept.
+    pub events: u64,
+    /// How long an event is kept.
+    pub events_age: Duration,
 }
 
 /// Does what has to be done, until `stop`.
 pub async fn run(host: Arc<Host>, bounds: Bounds, stop: CancellationToken) {
     let mut logs = tokio::time::interval(LOGS_EVERY);
+    let mut events = tokio::time::interval(EVENTS_EVERY);
     let mut operations = tokio::time::interval(OPERATIONS_EVERY);
     loop {
         // In no order: each may wait for the other's turn.
         tokio::select! {
             () = stop.cancelled() => return,
             _ = logs.tick() => bound_logs(&host, bounds.console_log).await,
+            _ = events.tick() => forget_events(&host, bounds).await,
             _ = operations.tick() => forget_operations(&host, bounds.operations).await,
         }
     }
@@ -63,5 +71,17 @@ async fn forget_operations(host: &Host, age: Duration) {
         Ok(0) => {}
         Ok(count) => debug!(count, "ended operations were forgotten"),
         Err(e) => warn!(error = %e, "ended operations cannot be forgotten"),
+    }
+}
+
+async fn forget_events(host: &Host, bounds: Bounds) {
+    match host
+        .store
+        .prune_events(bounds.events, bounds.events_age)
+        .await
+    {
+        Ok(0) => {}
+        Ok(count) => debug!(count, "events were forgotten"),
+        Err(e) => warn!(error = %e, "events cannot be forgotten"),
     }
 }

@@ -25,6 +25,7 @@ macro_rules! suite {
 }
 
 mod crash;
+mod events;
 mod fail;
 mod images;
 mod listing;

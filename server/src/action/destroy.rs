@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     host::Host,
     hypervisor::HypervisorError,
-    model::{InstanceId, InstanceRecord, InstanceState, Phase, Verb},
+    model::{Event, EventKind, InstanceId, InstanceRecord, InstanceState, Phase, Verb, VifKind},
     task::Task,
 };
 
@@ -64,6 +64,10 @@ impl Action for Destroy {
                 .unplug(id, vif)
                 .await
                 .map_err(|e| crate::error::Error::from(e).in_phase(Phase::UnplugVifs))?;
+            if vif.kind != VifKind::Unbound {
+                let event = Event::of(id, EventKind::VifUnplugged).device(vif.id.as_str());
+                host.journal.tell(event).await;
+            }
         }
         report.end(Phase::UnplugVifs);
         report.begin(Phase::DeleteDisks, "removing disks");
@@ -72,6 +76,8 @@ impl Action for Destroy {
             .map_err(|e| e.in_phase(Phase::DeleteDisks))?;
         report.end(Phase::DeleteDisks);
         host.store.strike_steps(id).await?;
+        // Of an instance that is gone, nothing more is told.
+        host.journal.flush().await;
         // The row goes first: what is written down is always claimed and pinned.
         host.store.remove_instance(id).await?;
         host.images.unpin(id);

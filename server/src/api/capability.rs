@@ -29,6 +29,7 @@ const SERVED: &[(&str, &[&str])] = &[
             "ListInstances",
             "ListInstancesDetail",
             "StreamInstances",
+            "WatchEvents",
         ],
     ),
     (

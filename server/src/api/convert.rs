@@ -3,6 +3,7 @@
 //! Towards the model it is fallible and collects every fault of a request before it answers. A fault is either wrong
 //! (INVALID_ARGUMENT) or not served here (FAILED_PRECONDITION, NOT_SUPPORTED); what is wrong is told first.
 
+mod event;
 mod fault;
 mod image;
 mod instance;
@@ -10,6 +11,7 @@ mod out;
 mod spawn;
 mod vif;
 
+pub(super) use event::{event, watch};
 pub(super) use fault::{instance_id, operation_id};
 pub(super) use instance::{Seen, format, instance};
 pub(super) use out::{duration, operation, power_state, progress, timestamp};
@@ -40,6 +42,7 @@ pub(super) fn destroy(
             RequestKey {
                 request: key,
                 fingerprint,
+                caller: None,
             },
         ))
     })

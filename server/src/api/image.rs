@@ -8,6 +8,7 @@ use super::{
     Api, convert,
     operation::heartbeat,
     page,
+    peer::caller,
     status::status,
     stream::{Answers, Seen, follow},
 };
@@ -58,7 +59,7 @@ impl Api {
 
     async fn begin_pull(
         &self,
-        request: v1::PullImageRequest,
+        request: Request<v1::PullImageRequest>,
     ) -> Result<
         (
             ImageSource,
@@ -66,7 +67,8 @@ impl Api {
         ),
         Error,
     > {
-        let (request, source) = convert::pull(request)?;
+        let caller = caller(&request);
+        let (request, source) = convert::pull(request.into_inner())?;
         let body = format!("{source:?}");
         let fingerprint = self
             .host
@@ -82,6 +84,7 @@ impl Api {
                 RequestKey {
                     request,
                     fingerprint,
+                    caller,
                 },
                 action,
             )
@@ -129,10 +132,7 @@ impl ImageService for Api {
         request: Request<v1::PullImageRequest>,
     ) -> Reply<Answers<v1::PullImageResponse>> {
         use v1::pull_image_response::Event;
-        let (source, progress) = self
-            .begin_pull(request.into_inner())
-            .await
-            .map_err(|e| status(&e))?;
+        let (source, progress) = self.begin_pull(request).await.map_err(|e| status(&e))?;
         let api = self.clone();
         let answers = follow(progress, self.drain.clone()).then(move |seen| {
             let (api, source) = (api.clone(), source.clone());

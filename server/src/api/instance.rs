@@ -9,6 +9,7 @@ use super::{
     Api, convert,
     operation::heartbeat,
     page,
+    peer::caller,
     status::status,
     stream::{Answers, Seen, follow},
 };
@@ -80,7 +81,7 @@ impl Api {
     }
 
     /// Many at once: one question to the hypervisor for all of them.
-    async fn infos(
+    pub(super) async fn infos(
         &self,
         records: &[std::sync::Arc<InstanceRecord>],
     ) -> Result<Vec<v1::InstanceInfo>, Error> {
@@ -140,8 +141,9 @@ impl Api {
         plan::build(&record.spec, &capabilities, &self.host.plan).ok()
     }
 
-    async fn begin_spawn(&self, request: v1::SpawnRequest) -> Result<Begun, Error> {
-        let spawn = convert::spawn(request, self.about.config_drive)?;
+    async fn begin_spawn(&self, request: Request<v1::SpawnRequest>) -> Result<Begun, Error> {
+        let caller = caller(&request);
+        let spawn = convert::spawn(request.into_inner(), self.about.config_drive)?;
         let fingerprint = self.host.store.fingerprinter().spec(&spawn.spec);
         let fingerprint = fingerprint.map_err(|e| Error::internal(e.to_string()))?;
         let id = spawn.spec.id;
@@ -154,6 +156,7 @@ impl Api {
         let key = RequestKey {
             request: spawn.request,
             fingerprint: body,
+            caller,
         };
         if spawn.validate_only {
             action.check(&self.host)?;
@@ -192,7 +195,7 @@ impl InstanceService for Api {
     async fn spawn(&self, request: Request<v1::SpawnRequest>) -> Reply<Answers<v1::SpawnResponse>> {
         use v1::spawn_response::Event;
         let validate = request.get_ref().validate_only;
-        let (id, progress) = match Box::pin(self.begin_spawn(request.into_inner()))
+        let (id, progress) = match Box::pin(self.begin_spawn(request))
             .await
             .map_err(|e| status(&e))?
         {
@@ -268,9 +271,10 @@ impl InstanceService for Api {
         request: Request<v1::DestroyRequest>,
     ) -> Reply<Answers<v1::DestroyResponse>> {
         use v1::destroy_response::Event;
-        let request = request.into_inner();
-        let (id, key) =
-            convert::destroy(&request, self.host.store.fingerprinter()).map_err(|e| status(&e))?;
+        let caller = caller(&request);
+        let (id, key) = convert::destroy(request.get_ref(), self.host.store.fingerprinter())
+            .map_err(|e| status(&e))?;
+        let key = RequestKey { caller, ..key };
         let absent = self.host.store.instance(id).is_none();
         let progress = self
             .operations
@@ -374,6 +378,14 @@ impl InstanceService for Api {
         Ok(Response::new(Box::pin(stream::iter(
             batches.into_iter().map(answer),
         ))))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Reply<Answers<v1::WatchEventsResponse>> {
+        let answers = self.watch(request.into_inner()).await;
+        answers.map(Response::new).map_err(|e| status(&e))
     }
 }
 

@@ -245,6 +245,29 @@ impl Limits {
     }
 }
 
+/// How long what happened can be told again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Events {
+    /// How many events are kept.
+    pub retention_count: u64,
+    /// How long an event is kept.
+    pub retention_age: Duration,
+}
+
+impl Events {
+    pub(super) fn read(keys: &mut Reader<'_>) -> Self {
+        Self {
+            // Some 40 MB; a host of a hundred guests that are made and removed once an hour fills it in a week.
+            retention_count: keys.within("events.retention_count", 100_000, 1000..=100_000_000),
+            retention_age: keys.within(
+                "events.retention_age",
+                Duration::from_secs(7 * 24 * 3600),
+                SHORTEST..=LONGEST,
+            ),
+        }
+    }
+}
+
 words! {
     /// How a line of the log looks.
     LogFormat {

@@ -18,18 +18,23 @@ pub use self::{
     fault::{Gate, Times},
 };
 use super::{
-    Capabilities, GuestInfo, Hypervisor, HypervisorError, Link, LiveGuest, Result, Signal,
-    StartMode, VirtType,
-    signals::Signals,
+    Capabilities, GuestInfo, Hearing, Hypervisor, HypervisorError, Link, LiveGuest, News, Result,
+    Signal, StartMode, VirtType,
+    signals::{Change, Signals},
     stats::{Groups, HostCounters, MonitorCounters},
 };
 use crate::{
     domain::{Domain, InterfaceSource},
-    model::{Architecture, InstanceId, PowerState},
+    model::{Architecture, Event, EventKind, InstanceId, PowerState},
 };
 
 /// First VNC port, as QEMU counts them.
 const VNC: u16 = 5900;
+
+const BOOTED: Change = Change::new(EventKind::Started, PowerState::Running, "booted");
+const PAUSED: Change = Change::new(EventKind::Paused, PowerState::Paused, "paused");
+const UNPAUSED: Change = Change::new(EventKind::Resumed, PowerState::Running, "unpaused");
+const DESTROYED: Change = Change::new(EventKind::Stopped, PowerState::Shutdown, "destroyed");
 
 /// A guest as the fake keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +52,8 @@ pub enum Happening {
     Crash,
     /// The guest switched itself off.
     PowerOff,
+    /// The guest restarted.
+    Reboot,
     /// The guest agent came up.
     AgentUp,
     /// The guest agent went away.
@@ -66,13 +73,15 @@ pub struct Fake {
 impl Fake {
     /// One that is up and empty.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
+        let fake = Self {
             link: watch::Sender::new(Link::Up),
             guests: Mutex::default(),
             signals: Signals::default(),
             faults: Faults::default(),
             counted: Counted::default(),
-        })
+        };
+        fake.tell_all();
+        Arc::new(fake)
     }
 
     /// Lets the named call of [`Hypervisor`] fail before it has any effect.
@@ -117,6 +126,7 @@ impl Fake {
 
     /// Loses the link; the guests stay.
     pub fn go_down(&self, reason: &str) {
+        self.signals.herald.tell(News::Down);
         self.link.send_replace(Link::Down {
             reason: reason.to_owned(),
         });
@@ -124,13 +134,37 @@ impl Fake {
 
     /// Has the link again, and tells what it finds.
     pub fn come_back(&self) {
+        self.link.send_replace(Link::Up);
+        self.tell_all();
+    }
+
+    /// Lets something happen to a guest while nobody hears of it.
+    pub fn set_unheard(&self, id: InstanceId, state: PowerState) {
+        let _ = self.ours(id, |held, _| *held = state);
+    }
+
+    /// Tells anything about a guest of ours.
+    pub fn tell(&self, id: InstanceId, event: Event) {
+        self.signals.event(id, event);
+    }
+
+    fn tell_all(&self) {
+        self.signals.herald.tell(News::Up);
+        self.observe_all();
+        self.signals.herald.tell(News::Read);
+    }
+
+    fn observe_all(&self) {
         let ours = |(_, guest): &(_, FakeGuest)| guest.domain.is_some();
         for (id, guest) in self.snapshot().into_iter().filter(ours) {
             let last = self.signals.watch(id).borrow().clone();
-            self.signals
-                .observe(id, last.generation, guest.state, last.agent);
+            self.signals.observe(
+                id,
+                last.generation,
+                guest.state,
+                last.agent && is_on(guest.state),
+            );
         }
-        self.link.send_replace(Link::Up);
     }
 
     /// What is counted of guests, for tests to set.
@@ -140,14 +174,17 @@ impl Fake {
 
     /// Lets something happen to a guest. Nothing happens to one that is absent.
     pub fn emit(&self, id: InstanceId, happening: Happening) {
-        let (state, reason) = match happening {
+        let change = match happening {
             Happening::AgentUp => return self.signals.agent(id, true),
             Happening::AgentDown => return self.signals.agent(id, false),
-            Happening::Crash => (PowerState::Shutdown, "failed"),
-            Happening::PowerOff => (PowerState::Shutdown, "shutdown"),
+            Happening::Crash => Change::new(EventKind::Crashed, PowerState::Shutdown, "failed"),
+            Happening::PowerOff => {
+                Change::new(EventKind::Stopped, PowerState::Shutdown, "shutdown")
+            }
+            Happening::Reboot => Change::new(EventKind::Rebooted, PowerState::Running, "rebooted"),
         };
-        if let Ok(()) = self.ours(id, |held, _| *held = state) {
-            self.signals.state(id, state, reason);
+        if let Ok(()) = self.ours(id, |held, _| *held = change.power) {
+            self.signals.change(id, change);
         }
     }
 
@@ -269,10 +306,10 @@ impl Hypervisor for Fake {
             off
         })?;
         if booted {
-            self.signals.state(id, PowerState::Running, "booted");
+            self.signals.change(id, BOOTED);
         }
         if booted && mode == StartMode::Paused {
-            self.signals.state(id, PowerState::Paused, "paused");
+            self.signals.change(id, PAUSED);
         }
         self.faults.leave("start")
     }
@@ -288,7 +325,7 @@ impl Hypervisor for Fake {
             _ => Err(wrong_state(id, "domain is not running")),
         })??;
         if resumed {
-            self.signals.state(id, PowerState::Running, "unpaused");
+            self.signals.change(id, UNPAUSED);
         }
         self.faults.leave("resume")
     }
@@ -301,7 +338,7 @@ impl Hypervisor for Fake {
             was_on
         });
         if matches!(was_on, Ok(true)) {
-            self.signals.state(id, PowerState::Shutdown, "destroyed");
+            self.signals.change(id, DESTROYED);
         }
         self.faults.leave("destroy")
     }
@@ -393,6 +430,18 @@ impl Hypervisor for Fake {
 
     fn forget(&self, id: InstanceId) {
         self.signals.forget(id);
+    }
+
+    fn hear(&self) -> Hearing {
+        let (hearing, first) = self.signals.herald.hear();
+        if !first {
+            self.tell_all();
+        }
+        hearing
+    }
+
+    fn reread(&self) {
+        self.observe_all();
     }
 
     async fn settle(&self) -> Result<()> {

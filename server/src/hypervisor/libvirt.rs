@@ -50,13 +50,14 @@ use self::{
     counters::Counters,
     embed::Root,
     fault::Fault,
+    guest::Did,
     link::Exchange,
     reaper::Reaper,
     turn::Turns,
     worker::{Pool, Size},
 };
 use super::{
-    Capabilities, GuestInfo, Hypervisor, HypervisorError, Link, LiveGuest, Result, Signal,
+    Capabilities, GuestInfo, Hearing, Hypervisor, HypervisorError, Link, LiveGuest, Result, Signal,
     StartMode,
     stats::{Groups, HostCounters, MonitorCounters},
 };
@@ -91,6 +92,9 @@ const GIVEN_UP_EMBEDDED: usize = 64;
 const SLOW_QUEUE: usize = 64;
 /// Starting and stopping a guest may take so many times as long as any other call: QEMU has to start, or to die.
 const SLOW_LIMIT: u32 = 4;
+
+/// An event comes within a millisecond of the call's answer; a loop that is late by more than this is not waited for.
+const HEARD: Duration = Duration::from_secs(1);
 
 /// Which libvirt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,6 +308,17 @@ impl Libvirt {
         }
     }
 
+    /// Waits until libvirt's event of what was done has come, so that it is told before whatever the caller does next.
+    async fn heard(&self, id: InstanceId, told: Option<u64>, did: Did) {
+        if let (Some(told), Did::Change) = (told, did) {
+            let mut signal = self.exchange.signals.watch(id);
+            let heard = signal.wait_for(|signal| signal.turns > told);
+            if tokio::time::timeout(HEARD, heard).await.is_err() {
+                debug!(instance = %id, "libvirt's event has not come yet");
+            }
+        }
+    }
+
     fn judge(&self, fault: Fault, call: Call) -> HypervisorError {
         if fault.is_loss() {
             self.exchange.suspect();
@@ -354,8 +369,12 @@ impl Hypervisor for Libvirt {
 
     async fn start(&self, id: InstanceId, mode: StartMode) -> Result<()> {
         let call = Call::of(Kind::Slow, "virDomainCreateWithFlags", id);
-        self.call(call, move |conn| guest::start(conn, id, mode))
-            .await
+        let told = self.exchange.signals.turns(id);
+        let did = self
+            .call(call, move |conn| guest::start(conn, id, mode))
+            .await?;
+        self.heard(id, told, did).await;
+        Ok(())
     }
 
     async fn resume(&self, id: InstanceId) -> Result<()> {
@@ -365,7 +384,12 @@ impl Hypervisor for Libvirt {
 
     async fn destroy(&self, id: InstanceId) -> Result<()> {
         let call = Call::of(Kind::Slow, "virDomainDestroy", id);
-        self.call(call, move |conn| guest::destroy(conn, id)).await
+        let told = self.exchange.signals.turns(id);
+        let did = self
+            .call(call, move |conn| guest::destroy(conn, id))
+            .await?;
+        self.heard(id, told, did).await;
+        Ok(())
     }
 
     async fn undefine(&self, id: InstanceId) -> Result<()> {
@@ -453,6 +477,18 @@ impl Hypervisor for Libvirt {
 
     fn forget(&self, id: InstanceId) {
         self.exchange.signals.forget(id);
+    }
+
+    fn hear(&self) -> Hearing {
+        let (hearing, first) = self.exchange.signals.herald.hear();
+        if !first {
+            self.exchange.reread();
+        }
+        hearing
+    }
+
+    fn reread(&self) {
+        self.exchange.reread();
     }
 
     async fn settle(&self) -> Result<()> {

@@ -1,4 +1,5 @@
-//! What the hypervisor said of each guest by itself, kept for whoever wants to watch.
+//! What the hypervisor said of each guest by itself: the latest is kept for whoever wants to watch, all of it goes on to
+//! the journal, in the order in which it is told here.
 //!
 //! Shared by the real implementation, whose event thread publishes here, and by the fake. Entries exist for guests that
 //! are ours or that somebody asked for, and go with [`Signals::forget`].
@@ -8,13 +9,46 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::Signal;
-use crate::model::{InstanceId, PowerState};
+use super::{
+    Signal,
+    news::{Herald, News},
+};
+use crate::model::{Event, EventKind, InstanceId, PowerState};
 
-/// One watched value per guest.
+/// A change in a guest's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// What happened.
+    pub(crate) kind: EventKind,
+    /// The guest's power after it.
+    pub(crate) power: PowerState,
+    /// Why, in lower case: `booted`.
+    pub(crate) word: &'static str,
+}
+
+impl Change {
+    pub(crate) const fn new(kind: EventKind, power: PowerState, word: &'static str) -> Self {
+        Self { kind, power, word }
+    }
+
+    /// Whether a run of the guest begins or ends with it.
+    fn is_turn(self) -> bool {
+        use EventKind::{Crashed, Started, Stopped, Suspended};
+        matches!(self.kind, Started | Stopped | Crashed | Suspended)
+    }
+
+    fn event(self, id: InstanceId) -> Event {
+        Event::of(id, self.kind)
+            .power(self.power)
+            .because(self.word)
+    }
+}
+
+/// One watched value per guest, and the journal's queue.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
     guests: Mutex<HashMap<InstanceId, watch::Sender<Signal>>>,
+    pub(crate) herald: Herald,
 }
 
 impl Signals {
@@ -28,19 +62,39 @@ impl Signals {
         self.guests.lock().entry(id).or_default();
     }
 
+    /// How often a run of the guest was told to begin or to end; none when nobody keeps it.
+    pub(crate) fn turns(&self, id: InstanceId) -> Option<u64> {
+        let guests = self.guests.lock();
+        guests.get(&id).map(|guest| guest.borrow().turns)
+    }
+
     /// Tells a lifecycle event. Nobody's guest is nobody's news.
-    pub(crate) fn state(&self, id: InstanceId, state: PowerState, reason: &'static str) {
-        self.tell(id, |signal| {
-            signal.state = Some(state);
-            signal.reason = Some(reason);
+    pub(crate) fn change(&self, id: InstanceId, change: Change) {
+        self.tell(id, change.event(id), |signal| {
+            signal.turns += u64::from(change.is_turn());
+            signal.state = Some(change.power);
+            signal.reason = Some(change.word);
             // The channel's other end goes with the guest; libvirt tells only some of these ends.
-            signal.agent &= matches!(state, PowerState::Running | PowerState::Paused);
+            signal.agent &= matches!(change.power, PowerState::Running | PowerState::Paused);
         });
     }
 
     /// Tells that the agent's channel opened or closed.
     pub(crate) fn agent(&self, id: InstanceId, open: bool) {
-        self.tell(id, |signal| signal.agent = open);
+        let kind = if open {
+            EventKind::AgentConnected
+        } else {
+            EventKind::AgentDisconnected
+        };
+        self.tell(id, Event::of(id, kind), |signal| signal.agent = open);
+    }
+
+    /// Tells what changes neither power nor agent: only the journal hears of it.
+    pub(crate) fn event(&self, id: InstanceId, event: Event) {
+        let guests = self.guests.lock();
+        if guests.contains_key(&id) {
+            self.herald.tell(News::Event(event));
+        }
     }
 
     /// Tells what was read rather than heard: news only when it differs from what was last told.
@@ -66,12 +120,25 @@ impl Signals {
             }
             news
         });
+        if current {
+            self.herald.tell(News::Observed {
+                guest: id,
+                power: state,
+                agent,
+            });
+        }
         current
     }
 
     /// Tells that a guest that was on is found to be gone.
     pub(crate) fn vanish(&self, id: InstanceId) {
-        if let Some(guest) = self.guests.lock().get(&id) {
+        let guests = self.guests.lock();
+        if let Some(guest) = guests.get(&id) {
+            self.herald.tell(News::Observed {
+                guest: id,
+                power: PowerState::NoState,
+                agent: false,
+            });
             guest.send_if_modified(|signal| {
                 let news = signal
                     .state
@@ -97,8 +164,11 @@ impl Signals {
         self.guests.lock().remove(&id);
     }
 
-    fn tell(&self, id: InstanceId, change: impl FnOnce(&mut Signal)) {
-        if let Some(guest) = self.guests.lock().get(&id) {
+    fn tell(&self, id: InstanceId, event: Event, change: impl FnOnce(&mut Signal)) {
+        let guests = self.guests.lock();
+        if let Some(guest) = guests.get(&id) {
+            // First, so that whoever sees the signal finds the event on its way.
+            self.herald.tell(News::Event(event));
             guest.send_modify(|signal| {
                 signal.generation += 1;
                 change(signal);
@@ -111,12 +181,15 @@ impl Signals {
 mod tests {
     use super::*;
 
+    const BOOTED: Change = Change::new(EventKind::Started, PowerState::Running, "booted");
+    const DESTROYED: Change = Change::new(EventKind::Stopped, PowerState::Shutdown, "destroyed");
+
     #[test]
     fn every_event_is_news_and_an_observation_only_when_it_differs() {
         let (signals, id) = (Signals::default(), InstanceId::random());
         let watch = signals.watch(id);
-        signals.state(id, PowerState::Running, "booted");
-        signals.state(id, PowerState::Running, "booted");
+        signals.change(id, BOOTED);
+        signals.change(id, BOOTED);
         assert_eq!(watch.borrow().generation, 2);
         signals.observe(id, 2, PowerState::Running, false);
         assert_eq!(watch.borrow().generation, 2);
@@ -129,7 +202,7 @@ mod tests {
     fn what_was_heard_since_is_newer_than_what_was_read() {
         let (signals, id) = (Signals::default(), InstanceId::random());
         let watch = signals.watch(id);
-        signals.state(id, PowerState::Shutdown, "destroyed");
+        signals.change(id, DESTROYED);
         assert!(!signals.observe(id, 0, PowerState::Running, false));
         assert_eq!(watch.borrow().state, Some(PowerState::Shutdown));
     }
@@ -138,16 +211,16 @@ mod tests {
     fn the_agent_goes_with_the_guest() {
         let (signals, id) = (Signals::default(), InstanceId::random());
         let watch = signals.watch(id);
-        signals.state(id, PowerState::Running, "booted");
+        signals.change(id, BOOTED);
         signals.agent(id, true);
-        signals.state(id, PowerState::Shutdown, "destroyed");
+        signals.change(id, DESTROYED);
         assert!(!watch.borrow().agent);
     }
 
     #[test]
     fn guests_that_nobody_keeps_leave_no_trace() {
         let (signals, id) = (Signals::default(), InstanceId::random());
-        signals.state(id, PowerState::Running, "booted");
+        signals.change(id, BOOTED);
         assert_eq!(signals.guests.lock().len(), 0);
         let watch = signals.watch(id);
         signals.forget(id);

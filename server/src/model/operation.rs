@@ -86,6 +86,9 @@ pub struct OperationRecord {
     pub begun: SystemTime,
     /// When it ended.
     pub ended: Option<SystemTime>,
+    /// Who asked, as far as it is known.
+    #[serde(default)]
+    pub caller: Option<String>,
     /// Why it failed.
     pub error: Option<Error>,
 }

@@ -1,7 +1,7 @@
 //! One client's connection, and who is at its other end.
 
 use std::{
-    fmt, io,
+    io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
@@ -14,33 +14,7 @@ use tokio::{
 use tonic::transport::server::Connected;
 
 use super::authority::Mended;
-
-/// Who calls, as far as the kernel tells. Found in the extensions of every request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// A process of this host.
-    Unix {
-        /// Its user.
-        uid: Option<u32>,
-        /// Its id.
-        pid: Option<i32>,
-    },
-    /// A client over TCP.
-    Tcp(SocketAddr),
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix { uid, pid } => {
-                let uid = uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string());
-                let pid = pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
-                write!(f, "unix:uid={uid},pid={pid}")
-            }
-            Self::Tcp(address) => write!(f, "tcp:{address}"),
-        }
-    }
-}
+pub use crate::api::Peer;
 
 #[derive(Debug)]
 enum Io {

@@ -40,6 +40,8 @@ impl Step for ClaimResources {
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {
+        // Of an instance that is gone, nothing more is told.
+        host.journal.flush().await;
         // The row goes first: what is written down is always claimed.
         host.store.remove_instance(self.instance).await?;
         host.hypervisor.forget(self.instance);

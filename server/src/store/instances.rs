@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{Result, Store};
-use crate::model::{InstanceId, InstanceRecord};
+use super::{Result, Store, events};
+use crate::model::{Event, EventKind, InstanceId, InstanceRecord, InstanceState};
 
 type Records = BTreeMap<InstanceId, Arc<InstanceRecord>>;
 
@@ -77,8 +77,18 @@ impl Store {
     /// # Errors
     /// When the database fails; then nothing has changed.
     pub async fn remove_instance(&self, id: InstanceId) -> Result<()> {
-        self.write(move |transaction| {
+        // One that is undone was never told to be there.
+        let told = self
+            .instance(id)
+            .is_some_and(|record| record.state == InstanceState::Deleting);
+        self.write_events(move |transaction, pen| {
             transaction.execute("DELETE FROM instances WHERE id = ?1", [id.to_string()])?;
+            events::forget(transaction, id)?;
+            if told {
+                let mut event = Event::of(id, EventKind::Destroyed);
+                event.operation = events::holder(transaction, id)?;
+                pen.write(event)?;
+            }
             Ok(())
         })
         .await?;

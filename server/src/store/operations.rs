@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Result, Store, instances};
-use crate::model::{InstanceId, InstanceRecord, OperationId, OperationRecord, RequestId};
+use super::{Result, Store, events::Pen, instances, micros};
+use crate::model::{Event, InstanceId, InstanceRecord, OperationId, OperationRecord, RequestId};
 
 /// A step that was written down and not yet settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +29,21 @@ pub struct OperationFilter {
     pub limit: usize,
 }
 
-fn micros(time: SystemTime) -> i64 {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn put(transaction: &Transaction<'_>, record: &OperationRecord) -> Result<()> {
+/// Writes the operation down, and tells when it has begun or ended by that.
+fn put(
+    transaction: &Transaction<'_>,
+    pen: &mut Pen<'_, '_>,
+    record: &OperationRecord,
+) -> Result<()> {
+    let query = "SELECT ended IS NOT NULL FROM operations WHERE id = ?1";
+    let known = transaction.query_row(query, [record.id.to_string()], |row| row.get::<_, bool>(0));
+    let news = match known.optional()? {
+        None => true,
+        Some(ended) => record.ended.is_some() && !ended,
+    };
+    if news {
+        pen.write(Event::of_operation(record))?;
+    }
     let state = serde_json::to_value(record.state)?;
     transaction.execute(
         "INSERT INTO operations (id, instance, verb, request, state, begun, ended, record)
@@ -66,7 +73,7 @@ impl Store {
     /// # Errors
     /// When the database fails; then nothing has changed.
     pub async fn put_operation(&self, record: OperationRecord) -> Result<()> {
-        self.write(move |transaction| put(transaction, &record))
+        self.write_events(move |transaction, pen| put(transaction, pen, &record))
             .await
     }
 
@@ -80,8 +87,11 @@ impl Store {
         instance: Option<InstanceRecord>,
     ) -> Result<()> {
         let written = instance.clone();
-        self.write(move |transaction| {
-            put(transaction, &record)?;
+        self.write_events(move |transaction, pen| {
+            if let Some(instance) = &written {
+                pen.write(Event::created(instance))?;
+            }
+            put(transaction, pen, &record)?;
             transaction.execute(
                 "DELETE FROM steps WHERE operation = ?1",
                 [record.id.to_string()],

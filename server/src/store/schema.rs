@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use super::{Result, StoreError};
 
 /// One entry a version; entries are never changed, only added.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE instances (
         id TEXT PRIMARY KEY,
         record TEXT NOT NULL
@@ -29,7 +30,24 @@ const MIGRATIONS: &[&str] = &["
         body TEXT NOT NULL,
         PRIMARY KEY (operation, number)
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE journal (
+        id TEXT NOT NULL,
+        newest INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE events (
+        sequence INTEGER PRIMARY KEY,
+        time INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE standings (
+        instance TEXT PRIMARY KEY,
+        power TEXT,
+        agent INTEGER NOT NULL
+    ) STRICT;
+",
+];
 
 pub(super) fn prepare(connection: &Connection) -> Result<()> {
     // A reader outside, as an operator's sqlite3, may hold the file for a moment.

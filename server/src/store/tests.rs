@@ -14,6 +14,7 @@ fn operation(request: Option<RequestId>) -> OperationRecord {
         state: OperationState::Running,
         begun: SystemTime::now(),
         ended: None,
+        caller: None,
         error: None,
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn progress(event: ProgressEvent) -> v1::OperationProgress {
     }
 }
 
-fn verb(verb: Verb) -> &'static str {
+pub(super) fn verb(verb: Verb) -> &'static str {
     match verb {
         Verb::Spawn => "Spawn",
         Verb::Destroy => "Destroy",
@@ -92,7 +92,7 @@ fn verb(verb: Verb) -> &'static str {
     }
 }
 
-fn state(record: &OperationRecord, cancelling: bool) -> v1::OperationState {
+pub(super) fn state(record: &OperationRecord, cancelling: bool) -> v1::OperationState {
     match record.state {
         OperationState::Running if cancelling => v1::OperationState::Cancelling,
         OperationState::Running => v1::OperationState::Running,
@@ -135,7 +135,7 @@ pub(crate) fn operation(seen: &Progress, cancelling: bool) -> v1::Operation {
     }
 }
 
-fn error(e: &crate::error::Error) -> v1::OperationError {
+pub(super) fn error(e: &crate::error::Error) -> v1::OperationError {
     let reason = v1::Reason::from_str_name(&format!("REASON_{}", e.reason()));
     v1::OperationError {
         code: super::super::status::code(e).into(),

@@ -173,11 +173,20 @@ fn is_name_taken(conn: &Connect, id: InstanceId) -> bool {
     other.is_ok_and(|other| other.uuid().is_ok_and(|uuid| uuid != id.uuid()))
 }
 
+/// Whether a call changed anything; if so, libvirt tells it by an event too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Did {
+    /// It was so already.
+    Nothing,
+    /// It did.
+    Change,
+}
+
 /// `virDomainCreateWithFlags`
-pub(super) fn start(conn: &Connect, id: InstanceId, mode: StartMode) -> Result<(), Fault> {
+pub(super) fn start(conn: &Connect, id: InstanceId, mode: StartMode) -> Result<Did, Fault> {
     let domain = must(ours(conn, id)?, id)?;
     if domain.is_active()? {
-        return Ok(());
+        return Ok(Did::Nothing);
     }
     let flags = match mode {
         StartMode::Running => sys::VIR_DOMAIN_NONE,
@@ -185,13 +194,16 @@ pub(super) fn start(conn: &Connect, id: InstanceId, mode: StartMode) -> Result<(
     };
     match domain.create_with_flags(flags).map_err(Fault::from) {
         // Another's start was faster.
-        Err(fault) if fault.is(ErrorNumber::OperationInvalid) && domain.is_active()? => Ok(()),
+        Err(fault) if fault.is(ErrorNumber::OperationInvalid) && domain.is_active()? => {
+            Ok(Did::Nothing)
+        }
         // The test driver cannot start a guest paused, nor does its guest run a step before it is.
         Err(fault) if fault.is(ErrorNumber::InvalidArg) && mode == StartMode::Paused => {
             domain.create()?;
-            Ok(domain.suspend()?)
+            domain.suspend()?;
+            Ok(Did::Change)
         }
-        done => done,
+        done => done.map(|_| Did::Change),
     }
 }
 
@@ -209,18 +221,20 @@ pub(super) fn resume(conn: &Connect, id: InstanceId) -> Result<(), Fault> {
 }
 
 /// `virDomainDestroy`
-pub(super) fn destroy(conn: &Connect, id: InstanceId) -> Result<(), Fault> {
+pub(super) fn destroy(conn: &Connect, id: InstanceId) -> Result<Did, Fault> {
     let Some(domain) = ours(conn, id)? else {
-        return Ok(());
+        return Ok(Did::Nothing);
     };
     if !domain.is_active()? {
-        return Ok(());
+        return Ok(Did::Nothing);
     }
     match domain.destroy().map_err(Fault::from) {
-        Err(fault) if fault.is(ErrorNumber::NoDomain) => Ok(()),
+        Err(fault) if fault.is(ErrorNumber::NoDomain) => Ok(Did::Nothing),
         // It went off by itself meanwhile.
-        Err(fault) if fault.is(ErrorNumber::OperationInvalid) && !domain.is_active()? => Ok(()),
-        done => done,
+        Err(fault) if fault.is(ErrorNumber::OperationInvalid) && !domain.is_active()? => {
+            Ok(Did::Nothing)
+        }
+        done => done.map(|_| Did::Change),
     }
 }
 

@@ -2,54 +2,89 @@
 
 use virt::sys;
 
-use crate::model::PowerState;
+use crate::{
+    hypervisor::signals::Change,
+    model::{
+        EventKind,
+        PowerState::{self, Crashed, Paused, Running, Shutdown, Suspended},
+    },
+};
 
-/// What a lifecycle event says of the guest's power, and why; none when nothing.
-pub(super) fn meaning(event: u32, detail: u32) -> Option<(PowerState, &'static str)> {
-    Some(match (event, detail) {
-        (sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_STARTED_BOOTED) => {
-            (PowerState::Running, "booted")
-        }
-        (sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_STARTED_MIGRATED) => {
-            (PowerState::Running, "migrated")
-        }
-        (sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_STARTED_RESTORED) => {
-            (PowerState::Running, "restored")
-        }
-        (sys::VIR_DOMAIN_EVENT_STARTED, _) => (PowerState::Running, "started"),
-        (sys::VIR_DOMAIN_EVENT_RESUMED, _) => (PowerState::Running, "unpaused"),
+/// What a lifecycle event says of the guest, and why; none when nothing of its power.
+pub(super) fn meaning(event: u32, detail: u32) -> Option<Change> {
+    let (kind, power, word) = match event {
+        sys::VIR_DOMAIN_EVENT_STARTED => started(detail),
+        sys::VIR_DOMAIN_EVENT_RESUMED => resumed(detail),
+        sys::VIR_DOMAIN_EVENT_SUSPENDED => suspended(detail),
+        sys::VIR_DOMAIN_EVENT_STOPPED => stopped(detail),
         // A Running guest on its way down: see the contract's table.
-        (sys::VIR_DOMAIN_EVENT_SHUTDOWN, _) => (PowerState::Running, "shutting down"),
-        (sys::VIR_DOMAIN_EVENT_SUSPENDED, sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR) => {
-            (PowerState::Paused, "I/O error")
-        }
-        (sys::VIR_DOMAIN_EVENT_SUSPENDED, sys::VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG) => {
-            (PowerState::Paused, "watchdog")
-        }
-        (sys::VIR_DOMAIN_EVENT_SUSPENDED, _) => (PowerState::Paused, "paused"),
-        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_SAVED) => {
-            (PowerState::Suspended, "saved")
-        }
-        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN) => {
-            (PowerState::Shutdown, "shutdown")
-        }
-        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED) => {
-            (PowerState::Shutdown, "destroyed")
-        }
-        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED) => {
-            (PowerState::Shutdown, "crashed")
-        }
-        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_MIGRATED) => {
-            (PowerState::Shutdown, "migrated")
-        }
-        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_FAILED) => {
-            (PowerState::Shutdown, "failed")
-        }
-        (sys::VIR_DOMAIN_EVENT_STOPPED, _) => (PowerState::Shutdown, "stopped"),
-        (sys::VIR_DOMAIN_EVENT_PMSUSPENDED, _) => (PowerState::Suspended, "suspended"),
-        (sys::VIR_DOMAIN_EVENT_CRASHED, _) => (PowerState::Crashed, "panicked"),
+        sys::VIR_DOMAIN_EVENT_SHUTDOWN => (EventKind::ShuttingDown, Running, "shutting down"),
+        sys::VIR_DOMAIN_EVENT_PMSUSPENDED => (EventKind::Suspended, Suspended, "suspended"),
+        sys::VIR_DOMAIN_EVENT_CRASHED => match detail {
+            // It has loaded its crash kernel, and goes on with that.
+            sys::VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED => {
+                (EventKind::GuestPanicked, Running, "crash loaded")
+            }
+            _ => (EventKind::GuestPanicked, Crashed, "panicked"),
+        },
         _ => return None,
-    })
+    };
+    Some(Change::new(kind, power, word))
+}
+
+type Words = (EventKind, PowerState, &'static str);
+
+fn started(detail: u32) -> Words {
+    match detail {
+        sys::VIR_DOMAIN_EVENT_STARTED_BOOTED => (EventKind::Started, Running, "booted"),
+        // It comes from another host, and runs here once it has come.
+        sys::VIR_DOMAIN_EVENT_STARTED_MIGRATED => {
+            (EventKind::MigrationStarted, Running, "migrated")
+        }
+        sys::VIR_DOMAIN_EVENT_STARTED_RESTORED => (EventKind::Started, Running, "restored"),
+        sys::VIR_DOMAIN_EVENT_STARTED_WAKEUP => (EventKind::Resumed, Running, "woken"),
+        _ => (EventKind::Started, Running, "started"),
+    }
+}
+
+fn resumed(detail: u32) -> Words {
+    match detail {
+        sys::VIR_DOMAIN_EVENT_RESUMED_MIGRATED => (EventKind::Migrated, Running, "migrated"),
+        sys::VIR_DOMAIN_EVENT_RESUMED_POSTCOPY => {
+            (EventKind::MigrationPostcopy, Running, "postcopy")
+        }
+        sys::VIR_DOMAIN_EVENT_RESUMED_POSTCOPY_FAILED => {
+            (EventKind::MigrationFailed, Running, "postcopy failed")
+        }
+        _ => (EventKind::Resumed, Running, "unpaused"),
+    }
+}
+
+fn suspended(detail: u32) -> Words {
+    match detail {
+        sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR => (EventKind::Paused, Paused, "io error"),
+        sys::VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG => (EventKind::Paused, Paused, "watchdog"),
+        sys::VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED => (EventKind::Paused, Paused, "migrated"),
+        sys::VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY => {
+            (EventKind::MigrationPostcopy, Paused, "postcopy")
+        }
+        sys::VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY_FAILED => {
+            (EventKind::MigrationFailed, Paused, "postcopy failed")
+        }
+        _ => (EventKind::Paused, Paused, "paused"),
+    }
+}
+
+fn stopped(detail: u32) -> Words {
+    match detail {
+        sys::VIR_DOMAIN_EVENT_STOPPED_SAVED => (EventKind::Suspended, Suspended, "saved"),
+        sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN => (EventKind::Stopped, Shutdown, "shutdown"),
+        sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED => (EventKind::Stopped, Shutdown, "destroyed"),
+        sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED => (EventKind::Crashed, Shutdown, "crashed"),
+        sys::VIR_DOMAIN_EVENT_STOPPED_MIGRATED => (EventKind::Migrated, Shutdown, "migrated"),
+        sys::VIR_DOMAIN_EVENT_STOPPED_FAILED => (EventKind::Crashed, Shutdown, "failed"),
+        _ => (EventKind::Stopped, Shutdown, "stopped"),
+    }
 }
 
 #[cfg(test)]
@@ -59,7 +94,8 @@ mod tests {
     #[test]
     fn a_guest_on_its_way_down_still_runs() {
         let meant = meaning(sys::VIR_DOMAIN_EVENT_SHUTDOWN, 0);
-        assert_eq!(meant, Some((PowerState::Running, "shutting down")));
+        let meant = meant.map(|change| (change.power, change.word));
+        assert_eq!(meant, Some((Running, "shutting down")));
     }
 
     #[test]

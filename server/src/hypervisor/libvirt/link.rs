@@ -11,7 +11,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -32,8 +35,12 @@ use super::{
     worker::Pool,
 };
 use crate::{
-    hypervisor::{Capabilities, HypervisorError, Link, signals::Signals},
-    model::{InstanceId, PowerState},
+    hypervisor::{
+        Capabilities, HypervisorError, Link,
+        news::News as Tiding,
+        signals::{Change, Signals},
+    },
+    model::{EventKind, InstanceId, PowerState},
 };
 
 /// First wait after a loss: a restarted libvirtd is back within a second.
@@ -63,6 +70,8 @@ pub(super) struct Exchange {
     route: Mutex<Option<Route>>,
     capabilities: Mutex<Option<Arc<Capabilities>>>,
     news: Mutex<News>,
+    /// All guests are to be read anew; seen at the next turn, within a second.
+    reread: AtomicBool,
     rung: Condvar,
     pub(super) signals: Signals,
     pub(super) owned: Owned,
@@ -75,6 +84,7 @@ impl Exchange {
             route: Mutex::default(),
             capabilities: Mutex::default(),
             news: Mutex::default(),
+            reread: AtomicBool::default(),
             rung: Condvar::new(),
             signals: Signals::default(),
             owned: Owned::default(),
@@ -103,6 +113,12 @@ impl Exchange {
     /// A call failed as if the connection had ended.
     pub(super) fn suspect(&self) {
         self.news.lock().suspect = true;
+        self.rung.notify_all();
+    }
+
+    /// Has all guests read anew.
+    pub(super) fn reread(&self) {
+        self.reread.store(true, Ordering::Release);
         self.rung.notify_all();
     }
 
@@ -137,6 +153,7 @@ impl Exchange {
 
     fn publish_down(&self, reason: String) {
         *self.route.lock() = None;
+        self.signals.herald.tell(Tiding::Down);
         self.link.send_if_modified(|link| {
             let down = Link::Down { reason };
             let news = *link != down;
@@ -152,15 +169,15 @@ impl Listener for Exchange {
         if event == sys::VIR_DOMAIN_EVENT_UNDEFINED {
             self.owned.forget(id);
         }
-        if let Some((state, reason)) = lifecycle::meaning(event, detail) {
-            debug!(instance = %id, ?state, reason, "guest changed");
-            self.signals.state(id, state, reason);
+        if let Some(change) = lifecycle::meaning(event, detail) {
+            debug!(instance = %id, state = ?change.power, reason = change.word, "guest changed");
+            self.signals.change(id, change);
         }
     }
 
     fn reboot(&self, guest: Uuid) {
-        self.signals
-            .state(InstanceId::from(guest), PowerState::Running, "rebooted");
+        let change = Change::new(EventKind::Rebooted, PowerState::Running, "rebooted");
+        self.signals.change(InstanceId::from(guest), change);
     }
 
     fn agent(&self, guest: Uuid, open: bool) {
@@ -241,6 +258,7 @@ impl Supervisor {
         let registration = Registration::new(conn.clone(), &listener)?;
         let capabilities = capability::read(conn.get(), self.settings.virt_type)?;
         self.exchange.owned.clear();
+        self.exchange.signals.herald.tell(Tiding::Up);
         self.observe(&conn)?;
         // Each connection to the test driver with a file is a world of its own.
         let shared = (capabilities.driver == "TEST").then(|| conn.clone());
@@ -252,6 +270,7 @@ impl Supervisor {
             shared,
         });
         self.exchange.link.send_replace(Link::Up);
+        self.exchange.signals.herald.tell(Tiding::Read);
         Ok(Established {
             _registration: registration,
             conn,
@@ -307,6 +326,11 @@ impl Supervisor {
             }
             if suspect && let Some(reason) = probe(conn) {
                 return Some(reason);
+            }
+            if self.exchange.reread.swap(false, Ordering::AcqRel)
+                && let Err(fault) = self.observe(conn)
+            {
+                return Some(reason(fault));
             }
         }
     }

@@ -1,0 +1,178 @@
+//! What the hypervisor's news mean to whoever has seen all events so far. Pure.
+
+use crate::{
+    model::{Event, EventKind, InstanceId, PowerState, Standing},
+    store::Subject,
+};
+
+/// The reason of whatever was read, not heard.
+const OBSERVED: &str = "observed";
+
+/// One thing to be written down.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Heard {
+    /// It happened.
+    Event(Event),
+    /// A guest stands like this.
+    Observed(InstanceId, Standing),
+}
+
+impl Subject for Heard {
+    fn subject(&self) -> Option<InstanceId> {
+        match self {
+            Self::Event(event) => event.instance,
+            Self::Observed(guest, _) => Some(*guest),
+        }
+    }
+}
+
+/// The events to tell, to someone who knows how the instance stood.
+pub(super) fn weigh(heard: &Heard, before: Standing) -> Vec<Event> {
+    match heard {
+        Heard::Event(event) if is_news(event, before) => vec![event.clone()],
+        Heard::Event(_) => Vec::new(),
+        Heard::Observed(guest, now) => difference(*guest, before, *now),
+    }
+}
+
+fn is_news(event: &Event, before: Standing) -> bool {
+    match event.kind {
+        // A start lets the processors go, and that is told apart by some hypervisors, before or after the start.
+        EventKind::Resumed => is_held(before),
+        // Told with every start and stop of a guest, also of one whose agent was never there.
+        EventKind::AgentDisconnected => before.agent,
+        EventKind::AgentConnected => !before.agent,
+        _ => true,
+    }
+}
+
+fn is_held(before: Standing) -> bool {
+    matches!(
+        before.power,
+        Some(PowerState::Paused | PowerState::Suspended)
+    )
+}
+
+fn is_on(power: PowerState) -> bool {
+    matches!(power, PowerState::Running | PowerState::Paused)
+}
+
+fn difference(guest: InstanceId, before: Standing, now: Standing) -> Vec<Event> {
+    let mut events = Vec::new();
+    if let Some(power) = now.power
+        && let Some(kind) = turned(before.power, power)
+    {
+        events.push(Event::of(guest, kind).power(power));
+    }
+    let agent = match (before.agent, now.agent) {
+        (false, true) => Some(EventKind::AgentConnected),
+        // It went with the guest: the guest's own event tells.
+        (true, false) if now.power.is_some_and(is_on) => Some(EventKind::AgentDisconnected),
+        _ => None,
+    };
+    events.extend(agent.map(|kind| Event::of(guest, kind)));
+    events
+        .into_iter()
+        .map(|event| event.because(OBSERVED))
+        .collect()
+}
+
+/// What must have happened for the power to be another one.
+fn turned(before: Option<PowerState>, now: PowerState) -> Option<EventKind> {
+    if before == Some(now) {
+        return None;
+    }
+    let was_on = before.is_some_and(is_on);
+    match now {
+        PowerState::Running if before == Some(PowerState::Paused) => Some(EventKind::Resumed),
+        PowerState::Running => Some(EventKind::Started),
+        PowerState::Paused => Some(EventKind::Paused),
+        PowerState::Crashed => Some(EventKind::Crashed),
+        PowerState::Suspended => Some(EventKind::Suspended),
+        // One that was never told to be on does not stop.
+        PowerState::Shutdown | PowerState::NoState => was_on.then_some(EventKind::Stopped),
+        PowerState::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(power: PowerState) -> Standing {
+        Standing {
+            power: Some(power),
+            agent: false,
+        }
+    }
+
+    fn kinds(heard: &Heard, before: Standing) -> Vec<EventKind> {
+        let events = weigh(heard, before);
+        events.iter().map(|event| event.kind).collect()
+    }
+
+    #[test]
+    fn a_guest_that_stands_as_told_is_no_news() {
+        use PowerState::{Crashed, Paused, Running, Shutdown};
+        for power in [Running, Paused, Shutdown, Crashed] {
+            let heard = Heard::Observed(InstanceId::random(), standing(power));
+            assert_eq!(kinds(&heard, standing(power)), [], "{power:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_missed_is_told_as_what_must_have_happened() {
+        use PowerState::{NoState, Paused, Running, Shutdown};
+        let guest = InstanceId::random();
+        for (before, now, kind) in [
+            (None, Running, Some(EventKind::Started)),
+            (None, Shutdown, None),
+            (Some(Running), Shutdown, Some(EventKind::Stopped)),
+            (Some(Running), NoState, Some(EventKind::Stopped)),
+            (Some(Shutdown), NoState, None),
+            (Some(Paused), Running, Some(EventKind::Resumed)),
+            (Some(Shutdown), Running, Some(EventKind::Started)),
+            (Some(Running), Paused, Some(EventKind::Paused)),
+        ] {
+            let before = Standing {
+                power: before,
+                agent: false,
+            };
+            let told = weigh(&Heard::Observed(guest, standing(now)), before);
+            let kinds: Vec<_> = told.iter().map(|event| event.kind).collect();
+            assert_eq!(kinds, Vec::from_iter(kind), "{before:?} {now:?}");
+            let observed = |event: &Event| event.reason.as_deref() == Some("OBSERVED");
+            assert!(told.iter().all(observed));
+        }
+    }
+
+    #[test]
+    fn an_agent_comes_and_goes_once() {
+        let guest = InstanceId::random();
+        let there = Standing {
+            agent: true,
+            ..standing(PowerState::Running)
+        };
+        let gone = Heard::Event(Event::of(guest, EventKind::AgentDisconnected));
+        assert_eq!(kinds(&gone, there), [EventKind::AgentDisconnected]);
+        assert_eq!(kinds(&gone, standing(PowerState::Running)), []);
+        let seen = Heard::Observed(guest, there);
+        assert_eq!(
+            kinds(&seen, standing(PowerState::Running)),
+            [EventKind::AgentConnected]
+        );
+    }
+
+    #[test]
+    fn a_start_is_told_once() {
+        let guest = InstanceId::random();
+        let resumed = Event::of(guest, EventKind::Resumed).power(PowerState::Running);
+        let resumed = Heard::Event(resumed);
+        assert_eq!(kinds(&resumed, Standing::default()), []);
+        assert_eq!(kinds(&resumed, standing(PowerState::Running)), []);
+        assert_eq!(
+            kinds(&resumed, standing(PowerState::Paused)),
+            [EventKind::Resumed]
+        );
+    }
+}
