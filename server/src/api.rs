@@ -13,6 +13,7 @@ mod instance;
 mod operation;
 mod page;
 mod peer;
+mod stats;
 pub mod status;
 mod stream;
 
@@ -23,7 +24,7 @@ pub use peer::Peer;
 use computedriver::v1::{
     console_service_server::ConsoleServiceServer, host_service_server::HostServiceServer,
     image_service_server::ImageServiceServer, instance_service_server::InstanceServiceServer,
-    operation_service_server::OperationServiceServer,
+    operation_service_server::OperationServiceServer, stats_service_server::StatsServiceServer,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -78,5 +79,6 @@ impl Api {
             .add_service(ImageServiceServer::new(self.clone()))
             .add_service(OperationServiceServer::new(self.clone()))
             .add_service(HostServiceServer::new(self.clone()))
+            .add_service(StatsServiceServer::new(self.clone()))
     }
 }

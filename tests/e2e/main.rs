@@ -35,6 +35,7 @@ mod requests;
 mod scrape;
 mod secrets;
 mod spawn;
+mod stats;
 mod support;
 mod system;
 mod web;

@@ -11,7 +11,7 @@ use std::{
 use computedriver::v1::{
     self, console_service_client::ConsoleServiceClient, host_service_client::HostServiceClient,
     image_service_client::ImageServiceClient, instance_service_client::InstanceServiceClient,
-    operation_service_client::OperationServiceClient,
+    operation_service_client::OperationServiceClient, stats_service_client::StatsServiceClient,
 };
 use tonic::{
     Status,
@@ -287,6 +287,11 @@ impl Sandbox {
     /// OperationService.
     pub async fn operations(&self) -> OperationServiceClient<Channel> {
         OperationServiceClient::new(self.channel().await)
+    }
+
+    /// StatsService.
+    pub async fn stats(&self) -> StatsServiceClient<Channel> {
+        StatsServiceClient::new(self.channel().await)
     }
 
     /// HostService.

@@ -4,7 +4,7 @@ use computedriver::v1::{self, vif};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::support::{Sandbox, reason, request, until};
+use crate::support::{Sandbox, guest_request, reason, request, until};
 
 async fn state(sandbox: &Sandbox, id: &str) -> Result<v1::PowerState, Status> {
     let asked = v1::GetInfoRequest {
@@ -128,6 +128,42 @@ fn on_bridge(bridge: &str) -> v1::SpawnRequest {
     }
 }
 
+async fn packets(sandbox: &Sandbox, id: &str) -> (i64, i64) {
+    let asked = v1::GetInterfaceStatsRequest {
+        instance_id: id.to_owned(),
+        interface_id: "port-1".to_owned(),
+    };
+    let answer = sandbox.stats().await.get_interface_stats(asked).await;
+    let counters = answer.unwrap().into_inner().counters.unwrap();
+    (counters.rx_packets.unwrap(), counters.tx_packets.unwrap())
+}
+
+/// What the guest sends is what the host receives from its tap.
+async fn counts_by_the_guests_side(sandbox: &Sandbox, id: &str, device: &str) {
+    // It looks for a DHCP server, and for routers; nobody answers, so that the two directions differ.
+    let sent = || async {
+        let (_, sent) = packets(sandbox, id).await;
+        (sent > 2).then_some(())
+    };
+    until("packets of the guest", sent).await;
+    let before = packets(sandbox, id).await;
+    let link = sandbox
+        .daemon()
+        .run(&["ip", "-s", "-j", "link", "show", device]);
+    let after = packets(sandbox, id).await;
+    let link: serde_json::Value = serde_json::from_str(&link).expect("ip's JSON");
+    let host = |way: &str| link[0]["stats64"][way]["packets"].as_i64().unwrap();
+    let guest = (host("tx"), host("rx"));
+    assert!(
+        before.0 <= guest.0 && guest.0 <= after.0,
+        "{before:?} {guest:?}"
+    );
+    assert!(
+        before.1 <= guest.1 && guest.1 <= after.1,
+        "{before:?} {guest:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_guest_is_plugged_into_a_bridge_and_leaves_no_tap() {
     let Some(mut sandbox) = Sandbox::start_system(&[]).await else {
@@ -137,13 +173,18 @@ async fn a_guest_is_plugged_into_a_bridge_and_leaves_no_tap() {
     sandbox.move_inside().await;
     let daemon = sandbox.daemon();
     daemon.run(&["ip", "link", "add", "br0", "type", "bridge"]);
+    daemon.run(&["ip", "link", "set", "br0", "up"]);
     let taps = || {
         sandbox
             .daemon()
             .run(&["ip", "-o", "link", "show", "master", "br0"])
     };
 
-    let (instance, _) = sandbox.spawn(on_bridge("br0")).await.unwrap();
+    let asked = v1::SpawnRequest {
+        vifs: on_bridge("br0").vifs,
+        ..guest_request("Linux version")
+    };
+    let (instance, _) = sandbox.spawn(asked).await.unwrap();
     let asked = v1::GetInstanceRequest {
         instance_id: instance.instance_id.clone(),
     };
@@ -159,6 +200,7 @@ async fn a_guest_is_plugged_into_a_bridge_and_leaves_no_tap() {
         "{device}: {}",
         taps()
     );
+    counts_by_the_guests_side(&sandbox, &instance.instance_id, device).await;
     sandbox.destroy(&instance.instance_id).await.unwrap();
     assert_eq!(taps(), "", "taps are left");
 

@@ -56,6 +56,7 @@ const SERVED: &[(&str, &[&str])] = &[
             "GetAvailableResource",
         ],
     ),
+    ("StatsService", &["GetBlockStats", "GetInterfaceStats"]),
 ];
 
 /// Why an RPC is not served.

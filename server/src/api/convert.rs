@@ -9,6 +9,7 @@ mod image;
 mod instance;
 mod out;
 mod spawn;
+mod stats;
 mod vif;
 
 pub(super) use event::{event, watch};
@@ -16,6 +17,7 @@ pub(super) use fault::{instance_id, operation_id};
 pub(super) use instance::{Seen, format, instance};
 pub(super) use out::{duration, operation, power_state, progress, timestamp};
 pub(super) use spawn::spawn;
+pub(super) use stats::{block_counters, interface_counters};
 
 use computedriver::v1;
 
