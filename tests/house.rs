@@ -8,7 +8,8 @@ use std::{
 /// A word, and the only places in `server/src` that may name it.
 const ONLY: &[(&str, &[&str])] = &[
     ("computedriver::", &["api", "app.rs", "serve", "main.rs"]),
-    ("tonic::", &["api", "app.rs", "serve"]),
+    ("tonic::", &["api", "app.rs", "serve", "telemetry"]),
+    ("opentelemetry", &["telemetry"]),
     ("virt::", &["hypervisor/libvirt", "doctor"]),
     ("virt_sys::", &["hypervisor/libvirt"]),
     (
@@ -45,6 +46,7 @@ const IO: &[&str] = &[
 const ROWS: &[&[&str]] = &[
     &["main", "app"],
     &["serve", "doctor"],
+    &["telemetry"],
     &["api"],
     &["recover", "upkeep", "observe"],
     &["operation", "sampler"],

@@ -29,6 +29,7 @@ use crate::{
     },
     image::{FetchLimits, ImageSettings, Images},
     journal::{Journal, Scribe},
+    metrics::Scrape,
     model::{Bytes, MachineType},
     observe::Observer,
     operation::Operations,
@@ -119,6 +120,15 @@ impl App {
         })
     }
 
+    /// Makes all metrics of this server.
+    pub fn scrape(&self) -> Scrape {
+        let observer = self.observer.clone();
+        Arc::new(move || {
+            let observer = observer.clone();
+            async move { observer.snapshot().await }.boxed()
+        })
+    }
+
     /// Serves calls until `stop` says a first word, then ends in order; a second word ends at once.
     ///
     /// # Errors
@@ -148,7 +158,7 @@ impl App {
             close.cancel();
             served
         };
-        let page = serve_page(page, self.observer.clone(), close.clone());
+        let page = serve_page(page, self.scrape(), close.clone());
         let (served, (), ()) = tokio::join!(serving, drain.when(stop, self.end(work)), page);
         served
     }
@@ -183,13 +193,10 @@ impl App {
 }
 
 /// Serves the page for Prometheus, when there is to be one.
-async fn serve_page(page: Option<Page>, observer: Observer, close: CancellationToken) {
-    let Some(page) = page else { return };
-    let scrape = move || {
-        let observer = observer.clone();
-        async move { observer.snapshot().await }.boxed()
-    };
-    page.serve(Arc::new(scrape), close).await;
+async fn serve_page(page: Option<Page>, scrape: Scrape, close: CancellationToken) {
+    if let Some(page) = page {
+        page.serve(scrape, close).await;
+    }
 }
 
 /// Looks after what an earlier life left, until it has succeeded once; then lets callers in.

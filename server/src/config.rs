@@ -22,7 +22,7 @@ pub use layer::{DEFAULT_FILE, Flag, Layers};
 pub use listen::Listen;
 pub use section::{
     Connect, CpuMode, DiskCache, DiskKind, Events, Guests, Images, Limits, Log, LogFormat, Metrics,
-    Resources, Virt,
+    Resources, Telemetry, Virt,
 };
 
 pub use value::Text;
@@ -58,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// The page for Prometheus.
     pub metrics: Metrics,
+    /// What is sent to an OpenTelemetry collector.
+    pub telemetry: Telemetry,
 }
 
 impl Config {
@@ -90,6 +92,7 @@ impl Config {
             events: Events::read(keys),
             log: Log::read(keys),
             metrics: Metrics::read(keys),
+            telemetry: Telemetry::read(keys),
         }
     }
 

@@ -167,15 +167,26 @@ fn main() -> ExitCode {
 
 fn serve(config: &Config) -> ExitCode {
     let run = || -> anyhow::Result<()> {
-        telemetry::init(&config.log)?;
+        let exporter = telemetry::init(&config.log, &config.telemetry)?;
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(async {
             // Heard from the beginning: a signal while we build ends us in order too.
             let stop = serve::signals()?;
-            let app = App::build(config)
-                .await
-                .map_err(|e| anyhow::anyhow!("{e}"))?;
-            Ok(app.run(config, stop).await?)
+            let mut exporting = exporter.map(telemetry::Exporter::start).transpose()?;
+            let work = async {
+                let app = App::build(config).await;
+                let app = app.map_err(|e| anyhow::anyhow!("{e}"))?;
+                if let Some(exporting) = &mut exporting {
+                    exporting.metrics(app.scrape());
+                }
+                Ok(app.run(config, stop).await?)
+            };
+            let ended = work.await;
+            // Also why it could not begin is told.
+            if let Some(exporting) = exporting {
+                exporting.finish().await;
+            }
+            ended
         })
     };
     run().map_or_else(|e| failed(&e), |()| ExitCode::SUCCESS)

@@ -18,10 +18,17 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
 pub use catalog::*;
 pub use family::{Family, Kind, Metric, Point, Value};
 pub use instrument::{Active, Counter, Gauge, Histogram, Instrument, Series};
 pub use text::{Format, write};
+
+/// Makes a snapshot with all that must be looked up for it.
+pub type Scrape = Arc<dyn Fn() -> BoxFuture<'static, Vec<Metric>> + Send + Sync>;
 
 /// All instruments as they stand.
 pub fn snapshot() -> Vec<Metric> {

@@ -21,7 +21,7 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, warn};
+use tracing::{Instrument, Span, error, info, warn};
 
 use crate::{
     action::Action,
@@ -246,7 +246,7 @@ impl Operations {
                 registry.holds.insert(instance, record.id);
             }
         }
-        let span = tracing::info_span!("operation", id = %record.id, verb = record.verb.as_str(), instance = record.instance.map(tracing::field::display));
+        let span = tracing::info_span!("operation", id = %record.id, verb = record.verb.as_str(), instance = record.instance.map(tracing::field::display), outcome = tracing::field::Empty);
         let operations = self.clone();
         let run = async move {
             let begun = Instant::now();
@@ -256,6 +256,7 @@ impl Operations {
             let outcome = [A::VERB.as_str(), ended.state.as_str()];
             metrics::OPERATIONS.of(outcome).record(begun.elapsed());
             drop(active);
+            Span::current().record("outcome", ended.state.as_str());
             // Let go before the end is told: who hears of it may begin the next at once.
             operations.retire(&ended, reporter.watch());
             reporter.stand(|known| *known = ended);

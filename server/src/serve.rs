@@ -31,7 +31,7 @@ use tower::Service;
 use tracing::{info, warn};
 
 pub use connection::Peer;
-pub use page::{Page, Scrape};
+pub use page::Page;
 pub use standard::{Health, standard};
 
 use crate::config::{Limits, Listen};

@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, debug, debug_span, error, field::Empty, info, warn};
 
 pub use progress::{Progress, Reporter};
 
@@ -218,7 +218,12 @@ impl Task {
             report: &self.report,
             cancel: &self.cancel,
         };
-        let output = step.apply(cx).await.map_err(|e| e.in_phase(S::PHASE))?;
+        let span = debug_span!("step", step = S::NAME, outcome = Empty);
+        let applied = step.apply(cx).instrument(span.clone()).await;
+        if applied.is_err() {
+            span.record("outcome", "failed");
+        }
+        let output = applied.map_err(|e| e.in_phase(S::PHASE))?;
         if self.fail_at == Some(self.begun.len() - 1) {
             return Err(Error::internal("told to fail here").in_phase(S::PHASE));
         }
@@ -247,7 +252,8 @@ impl Task {
     async fn revert(&self, begun: &Begun) -> Result<()> {
         let (mut pause, mut tries) = (REVERT_PAUSE, 0);
         loop {
-            let Err(e) = begun.step.undo(&self.host).await else {
+            let span = debug_span!("undo", step = begun.step.name());
+            let Err(e) = begun.step.undo(&self.host).instrument(span).await else {
                 return Ok(());
             };
             tries += u32::from(!e.passes());

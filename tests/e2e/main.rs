@@ -38,4 +38,5 @@ mod spawn;
 mod stats;
 mod support;
 mod system;
+mod telemetry;
 mod web;

@@ -23,7 +23,8 @@ fn tool(name: &str) -> PathBuf {
     root.join(".cache/prometheus/usr/bin").join(name)
 }
 
-async fn get(port: u16, path: &str, accept: &str) -> String {
+/// The body of an answer.
+pub async fn get(port: u16, path: &str, accept: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");

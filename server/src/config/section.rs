@@ -320,6 +320,40 @@ impl Metrics {
     }
 }
 
+/// What is sent to an OpenTelemetry collector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Telemetry {
+    /// The collector, as `http://127.0.0.1:4317`; none: what OpenTelemetry's own variables say, or nothing.
+    pub otlp_endpoint: Option<Text>,
+    /// Which part of the traces that begin here is sent.
+    pub sample_ratio: f64,
+    /// How often metrics are sent, and how long spans and records may wait.
+    pub export_interval: Duration,
+}
+
+impl Telemetry {
+    pub(super) fn read(keys: &mut Reader<'_>) -> Self {
+        let endpoint: Option<Text> = keys.optional("telemetry.otlp_endpoint", "none");
+        let http = |Text(endpoint): &Text| {
+            let url = url::Url::parse(endpoint);
+            url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        };
+        if endpoint.as_ref().is_some_and(|endpoint| !http(endpoint)) {
+            let right = "must be the address of a collector, as http://127.0.0.1:4317, or none";
+            keys.refuse("telemetry.otlp_endpoint", right);
+        }
+        Self {
+            otlp_endpoint: endpoint,
+            sample_ratio: keys.within("telemetry.sample_ratio", 1.0, 0.0..=1.0),
+            export_interval: keys.within(
+                "telemetry.export_interval",
+                Duration::from_secs(10),
+                Duration::from_millis(100)..=Duration::from_secs(3600),
+            ),
+        }
+    }
+}
+
 fn mebibytes(mib: u64) -> Bytes {
     Bytes::from_mib(mib).unwrap_or(Bytes(u64::MAX))
 }

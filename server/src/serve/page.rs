@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, future::BoxFuture};
+use futures::StreamExt;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -21,16 +21,13 @@ use tracing::debug;
 use super::{ServeError, connection::Connection, socket::Listener};
 use crate::{
     config::Listen,
-    metrics::{Format, Metric, PAGE_SCRAPES, write},
+    metrics::{Format, PAGE_SCRAPES, Scrape, write},
 };
 
 /// A Prometheus or two, an operator with a browser, and some that hang.
 const CONNECTIONS: usize = 8;
 /// What Prometheus itself waits by default.
 const LIFETIME: Duration = Duration::from_secs(10);
-
-/// Makes the metrics of one answer.
-pub type Scrape = Arc<dyn Fn() -> BoxFuture<'static, Vec<Metric>> + Send + Sync>;
 
 /// The page's address, before anyone is answered.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use http::{HeaderMap, Request};
 use tonic::body::Body;
 use tracing::{Span, field, info_span};
 
-use crate::serve::Peer;
+use crate::{serve::Peer, telemetry};
 
 /// A span that names the method, the peer and, when the caller sent one, its trace.
 pub(super) fn span(request: &Request<Body>) -> Span {
@@ -21,8 +21,11 @@ pub(super) fn span(request: &Request<Body>) -> Span {
     if let Some(peer) = request.extensions().get::<Peer>() {
         span.record("peer", field::display(peer));
     }
+    let own = telemetry::adopt(&span, request.headers());
     if let Some(id) = trace_id(request.headers()) {
         span.record("trace_id", id);
+    } else if let Some(id) = own {
+        span.record("trace_id", field::display(id));
     }
     span
 }

@@ -6,8 +6,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CONNECTIONS, Page, Scrape};
-use crate::{config::Listen, metrics};
+use super::{CONNECTIONS, Page};
+use crate::{
+    config::Listen,
+    metrics::{self, Scrape},
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
