@@ -5,6 +5,7 @@ mod ctl;
 mod errors;
 mod feed;
 mod follow;
+mod picture;
 mod retry;
 mod streams;
 mod support;

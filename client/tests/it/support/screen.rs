@@ -94,6 +94,11 @@ impl Screen {
         }
     }
 
+    /// What the emulator shows now.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&vt100::Screen) -> T) -> T {
+        at(self.shown.parser.lock().screen())
+    }
+
     /// Waits for the end: the exit code, once the terminal was found as it was before.
     pub(crate) fn end(mut self) -> i32 {
         let status = self.child.wait().expect("our own child");

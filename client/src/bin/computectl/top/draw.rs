@@ -182,7 +182,11 @@ fn status(board: &Board, look: Look) -> Span<'static> {
 /// What all guests use together, of what the host has; as much of it as the line holds.
 fn summary(board: &Board, width: u16) -> String {
     let totals = board.totals();
-    let mut line = format!("{} guests, {} running", totals.guests, totals.running);
+    let plural = if totals.guests == 1 { "" } else { "s" };
+    let mut line = format!(
+        "{} guest{plural}, {} running",
+        totals.guests, totals.running
+    );
     if totals.stale > 0 {
         line.push_str(&format!(", {} stale", totals.stale));
     }
