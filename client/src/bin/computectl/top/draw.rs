@@ -17,9 +17,9 @@ use super::keys::HELP;
 use super::row::{Metric, Row, State};
 
 const ID: u16 = 8;
-const STATE: u16 = 8;
+const STATE: u16 = 9;
 /// Names get what is left between these.
-const NAME: (u16, u16) = (8, 28);
+const NAME: (u16, u16) = (7, 28);
 /// A longer trend says no more.
 const SPARK: u16 = 24;
 
