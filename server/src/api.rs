@@ -24,18 +24,19 @@ pub use peer::Peer;
 use computedriver::v1::{
     console_service_server::ConsoleServiceServer, host_service_server::HostServiceServer,
     image_service_server::ImageServiceServer, instance_service_server::InstanceServiceServer,
-    operation_service_server::OperationServiceServer, stats_service_server::StatsServiceServer,
+    operation_service_server::OperationServiceServer,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::{host::Host, operation::Operations};
+use crate::{host::Host, operation::Operations, sampler::Sampler};
 
 /// What the services answer from.
 #[derive(Clone, Debug)]
 pub struct Api {
     host: Arc<Host>,
     operations: Operations,
+    sampler: Sampler,
     drain: CancellationToken,
     about: Arc<About>,
 }
@@ -60,12 +61,14 @@ impl Api {
     pub fn new(
         host: Arc<Host>,
         operations: Operations,
+        sampler: Sampler,
         drain: CancellationToken,
         about: About,
     ) -> Self {
         Self {
             host,
             operations,
+            sampler,
             drain,
             about: Arc::new(about),
         }
@@ -79,6 +82,6 @@ impl Api {
             .add_service(ImageServiceServer::new(self.clone()))
             .add_service(OperationServiceServer::new(self.clone()))
             .add_service(HostServiceServer::new(self.clone()))
-            .add_service(StatsServiceServer::new(self.clone()))
+            .add_service(stats::Streams::new(self.clone(), limit))
     }
 }

@@ -35,6 +35,7 @@ use crate::{
     operation::Operations,
     plan::{CpuChoice, PlanSettings},
     recover,
+    sampler::Sampler,
     serve::{self, Door, Drain, Health, Page, ServeError},
     store::Store,
     upkeep::{self, Bounds},
@@ -51,6 +52,7 @@ pub struct App {
     operations: Operations,
     drain: CancellationToken,
     api: Api,
+    sampler: Sampler,
     bounds: Bounds,
     observer: Observer,
     scribe: Option<Scribe>,
@@ -100,7 +102,14 @@ impl App {
             config_drive: true,
             max_message: usize::try_from(config.limits.message.0).unwrap_or(usize::MAX),
         };
-        let api = Api::new(host.clone(), operations.clone(), drain.clone(), about);
+        let sampler = Sampler::new(config.stats.min_interval, drain.clone());
+        let api = Api::new(
+            host.clone(),
+            operations.clone(),
+            sampler.clone(),
+            drain.clone(),
+            about,
+        );
         let bounds = Bounds {
             console_log: config.guests.console_log_max,
             operations: config.limits.operation_retention,
@@ -112,6 +121,7 @@ impl App {
             operations,
             drain,
             api,
+            sampler,
             bounds,
             observer,
             scribe: Some(scribe),
@@ -175,6 +185,7 @@ impl App {
             health,
             self.drain.clone(),
         ));
+        work.spawn(self.sampler.clone().run(self.host.clone()));
         work.spawn(upkeep::run(
             self.host.clone(),
             self.bounds,

@@ -22,7 +22,7 @@ pub use layer::{DEFAULT_FILE, Flag, Layers};
 pub use listen::Listen;
 pub use section::{
     Connect, CpuMode, DiskCache, DiskKind, Events, Guests, Images, Limits, Log, LogFormat, Metrics,
-    Resources, Telemetry, Virt,
+    Resources, Stats, Telemetry, Virt,
 };
 
 pub use value::Text;
@@ -60,6 +60,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// What is sent to an OpenTelemetry collector.
     pub telemetry: Telemetry,
+    /// How guests are measured.
+    pub stats: Stats,
 }
 
 impl Config {
@@ -93,6 +95,7 @@ impl Config {
             log: Log::read(keys),
             metrics: Metrics::read(keys),
             telemetry: Telemetry::read(keys),
+            stats: Stats::read(keys),
         }
     }
 

@@ -36,6 +36,7 @@ mod scrape;
 mod secrets;
 mod spawn;
 mod stats;
+mod streams;
 mod support;
 mod system;
 mod telemetry;

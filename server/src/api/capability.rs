@@ -56,7 +56,16 @@ const SERVED: &[(&str, &[&str])] = &[
             "GetAvailableResource",
         ],
     ),
-    ("StatsService", &["GetBlockStats", "GetInterfaceStats"]),
+    (
+        "StatsService",
+        &[
+            "GetBlockStats",
+            "GetInterfaceStats",
+            "StreamBlockStats",
+            "StreamInterfaceStats",
+            "StreamInstanceStats",
+        ],
+    ),
 ];
 
 /// Why an RPC is not served.

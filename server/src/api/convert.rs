@@ -8,6 +8,7 @@ mod fault;
 mod image;
 mod instance;
 mod out;
+mod sample;
 mod spawn;
 mod stats;
 mod vif;
@@ -16,6 +17,7 @@ pub(super) use event::{event, watch};
 pub(super) use fault::{instance_id, operation_id};
 pub(super) use instance::{Seen, format, instance};
 pub(super) use out::{duration, operation, power_state, progress, timestamp};
+pub(super) use sample::{Watch, block_watch, instance_watch, interface_watch};
 pub(super) use spawn::spawn;
 pub(super) use stats::{block_counters, interface_counters};
 

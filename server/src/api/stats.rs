@@ -1,10 +1,15 @@
-//! StatsService: counters of one disk or interface, measured now.
+//! StatsService: counters of one disk or interface, measured now; its streams stand before it.
+
+mod codec;
+mod stream;
 
 use std::time::{Duration, SystemTime};
 
 use computedriver::v1::{self, stats_service_server::StatsService};
 use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
+
+pub(super) use stream::Streams;
 
 use super::{Api, convert, status::status};
 use crate::{
@@ -74,7 +79,7 @@ impl Api {
         let mut counted = counted.disks.iter();
         let counted = counted.find(|(target, _)| *target == disk.target);
         let (_, counted) = counted.ok_or_else(absent)?;
-        Ok(convert::block_counters(&disk.id, counted))
+        Ok(convert::block_counters(disk.id.as_str(), counted))
     }
 
     async fn interface(
@@ -103,7 +108,7 @@ impl Api {
         let counted = counted.find(|(known, _)| *known == mac);
         // The host sees nothing of an interface that is plugged nowhere, or into QEMU's own network.
         let (_, counted) = counted.unwrap_or_default();
-        Ok(convert::interface_counters(&vif.id, &counted))
+        Ok(convert::interface_counters(vif.id.as_str(), &counted))
     }
 }
 

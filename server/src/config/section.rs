@@ -354,6 +354,22 @@ impl Telemetry {
     }
 }
 
+/// How guests are measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// The shortest time between two samples of all guests.
+    pub min_interval: Duration,
+}
+
+impl Stats {
+    pub(super) fn read(keys: &mut Reader<'_>) -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            min_interval: keys.within("stats.min_interval", second, second..=second * 3600),
+        }
+    }
+}
+
 fn mebibytes(mib: u64) -> Bytes {
     Bytes::from_mib(mib).unwrap_or(Bytes(u64::MAX))
 }

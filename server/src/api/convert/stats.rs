@@ -2,17 +2,14 @@
 
 use computedriver::v1;
 
-use crate::{
-    hypervisor::stats::{BlockCounters, InterfaceCounters},
-    model::{DiskId, InterfaceId},
-};
+use crate::hypervisor::stats::{BlockCounters, InterfaceCounters};
 
 /// What does not fit is none: no counter of a sound host comes near.
-fn wire(counter: Option<u64>) -> Option<i64> {
+pub(super) fn wire(counter: Option<u64>) -> Option<i64> {
     i64::try_from(counter?).ok()
 }
 
-pub(crate) fn block_counters(id: &DiskId, counted: &BlockCounters) -> v1::BlockCounters {
+pub(crate) fn block_counters(id: &str, counted: &BlockCounters) -> v1::BlockCounters {
     v1::BlockCounters {
         disk_id: id.to_string(),
         rd_req: wire(counted.rd_req),
@@ -27,10 +24,7 @@ pub(crate) fn block_counters(id: &DiskId, counted: &BlockCounters) -> v1::BlockC
     }
 }
 
-pub(crate) fn interface_counters(
-    id: &InterfaceId,
-    counted: &InterfaceCounters,
-) -> v1::InterfaceCounters {
+pub(crate) fn interface_counters(id: &str, counted: &InterfaceCounters) -> v1::InterfaceCounters {
     v1::InterfaceCounters {
         interface_id: id.to_string(),
         rx_bytes: wire(counted.rx_bytes),
