@@ -45,6 +45,9 @@ use crate::{
 /// Between two tries to look after what an earlier life left.
 const RECOVER_PAUSE: Duration = Duration::from_secs(1);
 
+/// Between two samples of the guests: what streams and pages may ask for at most.
+const SAMPLE_LEAST: Duration = Duration::from_secs(1);
+
 /// The parts of a server, built and not yet serving.
 #[derive(Debug)]
 pub struct App {
@@ -94,7 +97,8 @@ impl App {
         let operations = Operations::new(host.clone());
         let drain = CancellationToken::new();
         let started = SystemTime::now();
-        let observer = Observer::new(host.clone(), started);
+        let sampler = Sampler::new(SAMPLE_LEAST, drain.clone());
+        let observer = Observer::new(host.clone(), sampler.clone(), started);
         let about = About {
             my_ip: config.my_ip.unwrap_or_else(my_ip),
             started,
@@ -130,7 +134,7 @@ impl App {
         })
     }
 
-    /// Makes all metrics of this server.
+    /// Makes all metrics of this server, without those of each guest.
     pub fn scrape(&self) -> Scrape {
         let observer = self.observer.clone();
         Arc::new(move || {
@@ -168,7 +172,7 @@ impl App {
             close.cancel();
             served
         };
-        let page = serve_page(page, self.scrape(), close.clone());
+        let page = serve_page(page, self.observer.clone(), close.clone());
         let (served, (), ()) = tokio::join!(serving, drain.when(stop, self.end(work)), page);
         served
     }
@@ -204,10 +208,13 @@ impl App {
 }
 
 /// Serves the page for Prometheus, when there is to be one.
-async fn serve_page(page: Option<Page>, scrape: Scrape, close: CancellationToken) {
-    if let Some(page) = page {
-        page.serve(scrape, close).await;
-    }
+async fn serve_page(page: Option<Page>, observer: Observer, close: CancellationToken) {
+    let Some(page) = page else { return };
+    let scrape = move || {
+        let observer = observer.clone();
+        async move { observer.page().await }.boxed()
+    };
+    page.serve(Arc::new(scrape), close).await;
 }
 
 /// Looks after what an earlier life left, until it has succeeded once; then lets callers in.

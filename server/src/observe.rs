@@ -2,6 +2,8 @@
 //!
 //! Each look is within a limit of its own. What cannot be seen in time is absent from the snapshot, and the rest is told.
 
+mod guests;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -15,6 +17,7 @@ use crate::{
     hypervisor::Link,
     metrics::{self, Family, Metric, Value},
     model::PowerState,
+    sampler::Sampler,
     sys::process,
 };
 
@@ -36,13 +39,26 @@ const STATES: [(PowerState, &str); 7] = [
 #[derive(Clone, Debug)]
 pub struct Observer {
     host: Arc<Host>,
+    sampler: Sampler,
     started: SystemTime,
 }
 
 impl Observer {
     /// An observer of this host, by a server that started then.
-    pub fn new(host: Arc<Host>, started: SystemTime) -> Self {
-        Self { host, started }
+    pub fn new(host: Arc<Host>, sampler: Sampler, started: SystemTime) -> Self {
+        Self {
+            host,
+            sampler,
+            started,
+        }
+    }
+
+    /// The same, and the guests' own series.
+    pub async fn page(&self) -> Vec<Metric> {
+        let guests = guests::look(&self.host, &self.sampler);
+        let (mut told, guests) = tokio::join!(self.snapshot(), guests);
+        told.extend(guests);
+        told
     }
 
     /// Everything there is to tell of the server, now.
@@ -51,6 +67,7 @@ impl Observer {
         told.push(build());
         self.claims(&mut told);
         self.process(&mut told);
+        self.sampler(&mut told);
         let looks = tokio::join!(self.hypervisor(), self.images());
         told.extend(looks.0);
         told.extend(looks.1);
@@ -90,6 +107,28 @@ impl Observer {
         told.push(int(&metrics::PROCESS_FILES, usage.open_files));
         told.push(int(&metrics::PROCESS_FILES_MAX, usage.open_files_limit));
         told.push(int(&metrics::PROCESS_THREADS, usage.threads));
+    }
+
+    fn sampler(&self, told: &mut Vec<Metric>) {
+        let figures = self.sampler.figures();
+        told.push(int(&metrics::SAMPLER_LISTENERS, figures.listeners as u64));
+        let mut rounds = Metric::new(&metrics::SAMPLER_ROUNDS);
+        let mut time = Metric::new(&metrics::SAMPLER_TIME);
+        for (source, spent) in [("host", figures.host), ("monitor", figures.monitor)] {
+            rounds.push(vec![source.into()], Value::Int(spent.count));
+            let seconds = spent.total.as_secs_f64();
+            time.push(vec![source.into()], Value::Float(seconds));
+        }
+        let mut guests = Metric::new(&metrics::SAMPLER_GUESTS);
+        let healths = [
+            ("measured", figures.measured),
+            ("skipped", figures.skipped),
+            ("stale", figures.stale),
+        ];
+        for (health, count) in healths {
+            guests.push(vec![health.into()], Value::Int(count as u64));
+        }
+        told.extend([rounds, time, guests]);
     }
 
     async fn hypervisor(&self) -> Vec<Metric> {
@@ -134,6 +173,11 @@ impl Observer {
     }
 }
 
+fn state_word(state: PowerState) -> &'static str {
+    let known = STATES.iter().find(|(known, _)| *known == state);
+    known.map_or("UNKNOWN", |(_, word)| word)
+}
+
 fn build() -> Metric {
     let labels = vec![env!("CARGO_PKG_VERSION").into(), "computedriver.v1".into()];
     Metric::new(&metrics::BUILD).with(labels, Value::Int(1))
@@ -145,17 +189,22 @@ fn int(family: &'static Family, value: u64) -> Metric {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, time::SystemTime};
+    use std::{
+        collections::BTreeSet,
+        time::{Duration, SystemTime},
+    };
 
     use pretty_assertions::assert_eq;
+    use tokio_util::sync::CancellationToken;
 
     use super::Observer;
-    use crate::{metrics, testing::TestHost};
+    use crate::{metrics, sampler::Sampler, testing::TestHost};
 
     #[tokio::test]
     async fn a_snapshot_tells_every_metric_that_is_looked_up() {
         let fake = TestHost::new().await;
-        let told = Observer::new(fake.host.clone(), SystemTime::now());
+        let sampler = Sampler::new(Duration::from_secs(1), CancellationToken::new());
+        let told = Observer::new(fake.host.clone(), sampler, SystemTime::now());
         let told: BTreeSet<_> = told
             .snapshot()
             .await

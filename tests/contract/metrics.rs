@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use computelet::metrics::{Family, INSTRUMENTS, Kind, OBSERVED};
+use computelet::metrics::{Family, GUESTS, INSTRUMENTS, Kind, OBSERVED};
 
 use crate::support::text;
 
@@ -14,6 +14,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static Family>)> {
     vec![
         ("instruments", instruments.collect()),
         ("observed", OBSERVED.to_vec()),
+        ("guests", GUESTS.to_vec()),
     ]
 }
 

@@ -81,6 +81,76 @@ async fn promtool_finds_no_fault_in_the_page_and_each_text_tells_the_same() {
     assert_eq!(names(&text), names(&open));
 }
 
+#[tokio::test]
+async fn a_guest_that_hangs_shows_as_stale_and_stalls_no_page() {
+    let sandbox = Sandbox::start(&["--metrics-listen", "tcp:127.0.0.1:0"]).await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (guest, _) = sandbox.spawn(request()).await.expect("a guest runs");
+        ids.push(guest.instance_id);
+    }
+    let port = sandbox.page().await;
+    let series =
+        |family: &str, id: &str| format!("computelet_instance_{family}{{instance_id=\"{id}\"");
+    let fresh = |id: &str, word: u8| format!("{},source=\"monitor\"}} {word}", series("fresh", id));
+    until("both guests' disks", || async {
+        let page = get(port, "/metrics", "text/plain").await;
+        let all = ids
+            .iter()
+            .all(|id| page.contains(&series("block_read_bytes_total", id)));
+        all.then_some(())
+    })
+    .await;
+    let page = get(port, "/metrics", "text/plain").await;
+    promtool(&["check", "metrics"], &page);
+    for family in ["info", "cpu_time_seconds_total", "memory_resident_bytes"] {
+        assert!(page.contains(&series(family, &ids[0])), "{family}\n{page}");
+    }
+    let stopped = sandbox.emulators().into_iter().find(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&ids[0])
+    });
+    let pid = stopped.expect("its emulator runs").to_string();
+    assert!(
+        command("kill")
+            .args(["-STOP", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let page = until("the guest to be stale", || async {
+        let page = get(port, "/metrics", "text/plain").await;
+        (page.contains(&fresh(&ids[0], 0)) && page.contains(&fresh(&ids[1], 1))).then_some(page)
+    })
+    .await;
+    assert!(
+        !page.contains(&series("block_read_bytes_total", &ids[0])),
+        "{page}"
+    );
+    assert!(
+        page.contains(&series("block_read_bytes_total", &ids[1])),
+        "{page}"
+    );
+    assert!(
+        command("kill")
+            .args(["-CONT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    until("the guest to answer again", || async {
+        let page = get(port, "/metrics", "text/plain").await;
+        page.contains(&fresh(&ids[0], 1)).then_some(())
+    })
+    .await;
+}
+
+#[test]
+fn promtool_finds_no_fault_in_the_alerts() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/prometheus/alerts.yml");
+    promtool(&["check", "rules", &rules.display().to_string()], "");
+}
+
 /// A Prometheus of the test's own.
 struct Prometheus {
     process: Child,

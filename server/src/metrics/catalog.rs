@@ -122,6 +122,14 @@ families! {
     CLAIMABLE_MEMORY: Gauge = "computelet.claimable.memory", "By", [];
     /// Disk that may be claimed in all.
     CLAIMABLE_DISK: Gauge = "computelet.claimable.disk", "By", [];
+    /// Who listens to the sampler of guests.
+    SAMPLER_LISTENERS: Gauge = "computelet.sampler.listeners", "{listener}", [];
+    /// How often the sampler asked, by whom: the host for all guests, or guests' monitors.
+    SAMPLER_ROUNDS: Counter = "computelet.sampler.rounds", "{round}", ["source"];
+    /// Time that its asking took.
+    SAMPLER_TIME: Counter = "computelet.sampler.time", "s", ["source"];
+    /// Guests in its last sample, by whether they could be measured.
+    SAMPLER_GUESTS: Gauge = "computelet.sampler.guests", "{instance}", ["health"];
     /// What the cached images take on disk.
     IMAGE_CACHE_SIZE: Gauge = "computelet.image.cache.size", "By", [];
     /// Images in the cache.
@@ -138,4 +146,65 @@ families! {
     PROCESS_THREADS: Gauge = "computelet.process.threads", "{thread}", [];
     /// When the server started, in seconds since 1970.
     PROCESS_START: Gauge = "computelet.process.start_time", "s", [];
+}
+
+families! {
+    /// What the page tells of guests; the only series that are one a guest.
+    GUESTS:
+    /// An instance, by the names that its owner gave.
+    INSTANCE: Info = "computelet.instance", "1", ["instance_id", "name", "flavor"];
+    /// Whether the guest's counters are here: 1, or 0 when the host or the guest's monitor did not tell them.
+    GUEST_FRESH: Gauge = "computelet.instance.fresh", "{bool}", ["instance_id", "source"];
+    /// Always 1, with the power state of the guest.
+    GUEST_STATE: Gauge = "computelet.instance.power_state", "{bool}", ["instance_id", "state"];
+    /// Processor time of the guest.
+    GUEST_CPU: Counter = "computelet.instance.cpu.time", "s", ["instance_id"];
+    /// Time that a virtual CPU ran.
+    GUEST_VCPU: Counter = "computelet.instance.vcpu.time", "s", ["instance_id", "vcpu"];
+    /// Time that a virtual CPU was ready to run and did not.
+    GUEST_VCPU_DELAY: Counter = "computelet.instance.vcpu.delay.time", "s", ["instance_id", "vcpu"];
+    /// Memory that the guest may grow to.
+    GUEST_MEMORY_MAX: Gauge = "computelet.instance.memory.maximum", "By", ["instance_id"];
+    /// Memory that the guest has.
+    GUEST_MEMORY: Gauge = "computelet.instance.memory.current", "By", ["instance_id"];
+    /// Memory that the guest takes of the host.
+    GUEST_MEMORY_RESIDENT: Gauge = "computelet.instance.memory.resident", "By", ["instance_id"];
+    /// Memory that the guest says it leaves unused.
+    GUEST_MEMORY_UNUSED: Gauge = "computelet.instance.memory.unused", "By", ["instance_id"];
+    /// Memory that the guest says it could use without swapping.
+    GUEST_MEMORY_USABLE: Gauge = "computelet.instance.memory.usable", "By", ["instance_id"];
+    /// Bytes that the guest received.
+    GUEST_RX: Counter = "computelet.instance.interface.receive", "By", ["instance_id", "interface"];
+    /// Packets that the guest received.
+    GUEST_RX_PACKETS: Counter = "computelet.instance.interface.receive.packets", "{packet}", ["instance_id", "interface"];
+    /// Errors on the way to the guest.
+    GUEST_RX_ERRORS: Counter = "computelet.instance.interface.receive.errors", "{error}", ["instance_id", "interface"];
+    /// Packets dropped on the way to the guest.
+    GUEST_RX_DROPS: Counter = "computelet.instance.interface.receive.drops", "{packet}", ["instance_id", "interface"];
+    /// Bytes that the guest sent.
+    GUEST_TX: Counter = "computelet.instance.interface.transmit", "By", ["instance_id", "interface"];
+    /// Packets that the guest sent.
+    GUEST_TX_PACKETS: Counter = "computelet.instance.interface.transmit.packets", "{packet}", ["instance_id", "interface"];
+    /// Errors on the way from the guest.
+    GUEST_TX_ERRORS: Counter = "computelet.instance.interface.transmit.errors", "{error}", ["instance_id", "interface"];
+    /// Packets dropped on the way from the guest.
+    GUEST_TX_DROPS: Counter = "computelet.instance.interface.transmit.drops", "{packet}", ["instance_id", "interface"];
+    /// Bytes that the guest read.
+    GUEST_READ: Counter = "computelet.instance.block.read", "By", ["instance_id", "disk"];
+    /// Reads of the guest.
+    GUEST_READS: Counter = "computelet.instance.block.reads", "{request}", ["instance_id", "disk"];
+    /// Time that reads took.
+    GUEST_READ_TIME: Counter = "computelet.instance.block.read.time", "s", ["instance_id", "disk"];
+    /// Bytes that the guest wrote.
+    GUEST_WRITE: Counter = "computelet.instance.block.written", "By", ["instance_id", "disk"];
+    /// Writes of the guest.
+    GUEST_WRITES: Counter = "computelet.instance.block.writes", "{request}", ["instance_id", "disk"];
+    /// Time that writes took.
+    GUEST_WRITE_TIME: Counter = "computelet.instance.block.write.time", "s", ["instance_id", "disk"];
+    /// Flushes of the guest.
+    GUEST_FLUSHES: Counter = "computelet.instance.block.flushes", "{request}", ["instance_id", "disk"];
+    /// Time that flushes took.
+    GUEST_FLUSH_TIME: Counter = "computelet.instance.block.flush.time", "s", ["instance_id", "disk"];
+    /// Requests of the guest that failed.
+    GUEST_BLOCK_ERRORS: Counter = "computelet.instance.block.errors", "{error}", ["instance_id", "disk"];
 }
