@@ -45,9 +45,6 @@ use crate::{
 /// Between two tries to look after what an earlier life left.
 const RECOVER_PAUSE: Duration = Duration::from_secs(1);
 
-/// Between two samples of the guests: what streams and pages may ask for at most.
-const SAMPLE_LEAST: Duration = Duration::from_secs(1);
-
 /// The parts of a server, built and not yet serving.
 #[derive(Debug)]
 pub struct App {
@@ -97,7 +94,7 @@ impl App {
         let operations = Operations::new(host.clone());
         let drain = CancellationToken::new();
         let started = SystemTime::now();
-        let sampler = Sampler::new(SAMPLE_LEAST, drain.clone());
+        let sampler = Sampler::new(config.stats.min_interval, drain.clone());
         let observer = Observer::new(host.clone(), sampler.clone(), started);
         let about = About {
             my_ip: config.my_ip.unwrap_or_else(my_ip),
@@ -106,7 +103,6 @@ impl App {
             config_drive: true,
             max_message: usize::try_from(config.limits.message.0).unwrap_or(usize::MAX),
         };
-        let sampler = Sampler::new(config.stats.min_interval, drain.clone());
         let api = Api::new(
             host.clone(),
             operations.clone(),
