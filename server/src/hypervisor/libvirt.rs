@@ -19,11 +19,13 @@ mod events;
 mod fault;
 mod ffi;
 mod guest;
+mod handles;
 mod lifecycle;
 mod line;
 mod link;
 mod process;
 mod reaper;
+mod settings;
 mod settle;
 mod stray;
 mod turn;
@@ -32,7 +34,6 @@ mod xml;
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -44,17 +45,21 @@ use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 use virt::connect::Connect;
 
-pub use self::embed::OpenError;
 use self::{
     call_watch::CallWatch,
     counters::Counters,
     embed::Root,
     fault::Fault,
     guest::Did,
+    handles::Handles,
     link::Exchange,
     reaper::Reaper,
     turn::Turns,
     worker::{Pool, Size},
+};
+pub use self::{
+    embed::OpenError,
+    settings::{ConnectTo, LibvirtSettings, VirtChoice},
 };
 use super::{
     Capabilities, GuestInfo, Hearing, Hypervisor, HypervisorError, Link, LiveGuest, Result, Signal,
@@ -95,60 +100,6 @@ const SLOW_LIMIT: u32 = 4;
 
 /// An event comes within a millisecond of the call's answer; a loop that is late by more than this is not waited for.
 const HEARD: Duration = Duration::from_secs(1);
-
-/// Which libvirt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConnectTo {
-    /// Its QEMU driver, in this process, with all it keeps below `root`.
-    Embedded {
-        /// The folder; made if need be. One process owns it.
-        root: PathBuf,
-    },
-    /// One that runs already: `qemu:///system`, `test:///default`.
-    Uri(String),
-}
-
-/// What guests are to run on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VirtChoice {
-    /// KVM where it is offered and the processor can do it, else QEMU's translator.
-    #[default]
-    Auto,
-    /// KVM, or the link does not come up.
-    Kvm,
-    /// QEMU's translator.
-    Qemu,
-}
-
-/// How libvirt is to be used.
-#[derive(Clone, Debug)]
-pub struct LibvirtSettings {
-    /// Which one.
-    pub connect: ConnectTo,
-    /// What guests are to run on.
-    pub virt_type: VirtChoice,
-    /// How long a call may take; starting and stopping a guest four times as long.
-    pub call_timeout: Duration,
-    /// How long a guest's monitor may take to tell its counters: one that says nothing for so long is stuck.
-    pub monitor_timeout: Duration,
-    /// Guests that may start or stop at the same time.
-    pub workers: usize,
-}
-
-impl LibvirtSettings {
-    /// What serves most hosts: four starts at a time use two cores 2.3 times as well as one, and libvirt itself waits
-    /// 30 s for a guest's lock before it gives up.
-    pub fn new(connect: ConnectTo) -> Self {
-        Self {
-            connect,
-            virt_type: VirtChoice::Auto,
-            call_timeout: Duration::from_secs(40),
-            // A monitor answers in milliseconds, and in tenths of a second where a host is overloaded.
-            monitor_timeout: Duration::from_secs(5),
-            workers: 4,
-        }
-    }
-}
 
 /// Which threads a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,6 +204,15 @@ impl Libvirt {
         call: Call,
         f: impl FnOnce(&Connect) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T> {
+        self.call_again(call, |conn, _| f(conn)).await
+    }
+
+    /// The same, with the handles that the worker has kept of earlier calls.
+    async fn call_again<T: Send + 'static>(
+        &self,
+        call: Call,
+        f: impl FnOnce(&Connect, &mut Handles) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T> {
         let route = self.exchange.route()?;
         let (pool, limit) = match call.kind {
             Kind::Cheap => (&self.cheap, self.call_timeout),
@@ -270,7 +230,9 @@ impl Libvirt {
             }
             let watch = watch.begin();
             begins.store(true, Ordering::Relaxed);
-            let done = line.connect(&route).and_then(f);
+            let done = line
+                .connect(&route)
+                .and_then(|(conn, handles)| f(conn, handles));
             if done.as_ref().is_err_and(Fault::is_loss) {
                 line.hang_up();
             }
@@ -402,8 +364,10 @@ impl Hypervisor for Libvirt {
     async fn info(&self, id: InstanceId) -> Result<GuestInfo> {
         let exchange = self.exchange.clone();
         let call = Call::of(Kind::Cheap, "virDomainGetInfo", id);
-        self.call(call, move |conn| guest::info(conn, &exchange.owned, id))
-            .await
+        let info = move |conn: &Connect, handles: &mut Handles| {
+            guest::info(conn, handles, &exchange.owned, id)
+        };
+        self.call_again(call, info).await
     }
 
     async fn list(&self) -> Result<Vec<(InstanceId, GuestInfo)>> {

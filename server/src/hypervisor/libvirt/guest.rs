@@ -14,6 +14,7 @@ use virt::{
 use super::{
     fault::Fault,
     ffi::{self, Control},
+    handles::Handles,
     xml::Element,
 };
 use crate::{
@@ -266,10 +267,20 @@ pub(super) fn undefine(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<
 }
 
 /// `virDomainGetInfo`
-pub(super) fn info(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<GuestInfo, Fault> {
-    let domain = readable(conn, owned, id)?;
-    let info = domain.info()?;
-    Ok(guest_info(&domain, &info))
+pub(super) fn info(
+    conn: &Connect,
+    handles: &mut Handles,
+    owned: &Owned,
+    id: InstanceId,
+) -> Result<GuestInfo, Fault> {
+    let domain = handles.readable(conn, owned, id)?;
+    match domain.info().map_err(Fault::from) {
+        Ok(info) => Ok(guest_info(domain, &info)),
+        Err(fault) => {
+            handles.forget(id);
+            Err(fault)
+        }
+    }
 }
 
 /// `virConnectListAllDomains`; guests that go while we look are not listed.

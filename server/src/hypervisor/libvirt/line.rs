@@ -8,7 +8,7 @@ use std::{
 use tracing::warn;
 use virt::connect::Connect;
 
-use super::fault::Fault;
+use super::{fault::Fault, handles::Handles};
 
 /// A connection whose end does not panic.
 #[derive(Debug)]
@@ -47,27 +47,36 @@ pub(super) struct Route {
     pub(super) shared: Option<Arc<Conn>>,
 }
 
-/// A worker's connection.
+/// A worker's connection, and what it keeps of it.
 #[derive(Debug, Default)]
-pub(super) struct Line(Option<(u64, Arc<Conn>)>);
+pub(super) struct Line(Option<Open>);
+
+#[derive(Debug)]
+struct Open {
+    epoch: u64,
+    // Dropped before the connection: libvirt holds one open for as long as there are handles of it.
+    handles: Handles,
+    conn: Arc<Conn>,
+}
 
 impl Line {
     /// The connection, opened if need be. Blocks.
-    pub(super) fn connect(&mut self, route: &Route) -> Result<&Connect, Fault> {
-        let stale = self
-            .0
-            .as_ref()
-            .is_none_or(|(epoch, _)| *epoch != route.epoch);
+    pub(super) fn connect(&mut self, route: &Route) -> Result<(&Connect, &mut Handles), Fault> {
+        let stale = self.0.as_ref().is_none_or(|open| open.epoch != route.epoch);
         if stale {
             self.0 = None;
             let conn = match &route.shared {
                 Some(conn) => conn.clone(),
                 None => Arc::new(Conn::open(&route.uri).map_err(|e| Fault::unreachable(&e))?),
             };
-            self.0 = Some((route.epoch, conn));
+            self.0 = Some(Open {
+                epoch: route.epoch,
+                handles: Handles::default(),
+                conn,
+            });
         }
-        match &self.0 {
-            Some((_, conn)) => Ok(conn.get()),
+        match &mut self.0 {
+            Some(open) => Ok((open.conn.get(), &mut open.handles)),
             None => unreachable!("just put there"),
         }
     }
