@@ -8,7 +8,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 export CLOUD_INIT_PYTHON ?= $(CURDIR)/.cache/venv/bin/python
 profile := $(if $(CI),ci,default)
 
-.PHONY: help setup setup-tests build guest check fmt clippy house doc buf demo test scripts doctest suite audit
+.PHONY: help setup setup-tests build guest check fmt clippy house doc buf demo test scripts doctest suite bench audit
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | column -t -s '~'
@@ -66,6 +66,11 @@ suite: guest setup-tests build
 	else
 		cargo test --workspace --locked --no-fail-fast --lib --bins --tests -- --test-threads=2
 	fi
+
+# Never part of the tests: figures of a busy machine say nothing. BENCH=PART measures one part and only prints.
+bench: guest setup-tests ## measures computelet beside its peers, and writes docs/benchmarks.md
+	cargo build --release --locked -p computelet -p computelet-bench
+	benches/run
 
 # Apart from the rest: cargo-deny takes minutes to build.
 audit: setup ## licences, bans and sources of the dependencies; advisories where their database can be had
