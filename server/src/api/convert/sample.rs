@@ -352,8 +352,8 @@ mod tests {
         let refused = instance_watch(&wrong).unwrap_err();
         let violations = &refused.details().violations;
         let fields: Vec<_> = violations.iter().map(|fault| &*fault.field).collect();
-        let first = ["instance_ids", "instance_ids[0]", "instance_ids[1]"];
-        assert_eq!(fields[..3], first);
+        let first = ["groups[1]", "groups[2]", "instance_ids", "instance_ids[0]"];
+        assert_eq!(fields[..4], first);
         assert_eq!(refused.fields()["faults"], "1005");
         let right = v1::StreamBlockStatsRequest {
             interval: Some(prost_types::Duration {
