@@ -211,6 +211,45 @@ async fn a_crash_loses_and_repeats_no_event(sandbox: &mut Sandbox) {
 }
 
 #[tokio::test]
+async fn what_happens_to_devices_and_disks_of_our_guests_is_told() {
+    let Some(sandbox) = Sandbox::start_system(&[]).await else {
+        return;
+    };
+    let (instance, _) = sandbox.spawn(request()).await.unwrap();
+    let mut stream = watch(&sandbox, None).await.unwrap();
+    let (daemon, domain) = (
+        sandbox.daemon(),
+        format!("computelet-{}", instance.instance_id),
+    );
+    let nic = sandbox.path().join("nic.xml");
+    let xml = "<interface type='user'><model type='virtio'/></interface>";
+    std::fs::write(&nic, xml).unwrap();
+    daemon.virsh(&["attach-device", &domain, &nic.display().to_string()]);
+    let added = |event: &v1::Event| event.kind() == EventKind::DeviceAdded;
+    let added = until_told(&mut stream, added).await;
+    assert!(
+        added.last().unwrap().device_id.starts_with("net"),
+        "{added:?}"
+    );
+
+    daemon.virsh(&["blockpull", &domain, "vda"]);
+    let job = |event: &v1::Event| event.kind() == EventKind::BlockJob;
+    let job = until_told(&mut stream, job).await;
+    let job = job.last().unwrap();
+    assert_eq!(
+        (job.device_id.as_str(), &job.instance_id),
+        ("vda", &instance.instance_id)
+    );
+    let Some(About::BlockJob(about)) = &job.about else {
+        panic!("{job:?}");
+    };
+    assert_eq!(about.r#type(), v1::BlockJobType::Pull);
+    assert_eq!(about.status(), v1::BlockJobStatus::Completed);
+    sandbox.destroy(&instance.instance_id).await.unwrap();
+    sandbox.assert_clean().await;
+}
+
+#[tokio::test]
 async fn a_libvirtd_that_is_lost_is_told_and_what_changed_meanwhile_too() {
     let Some(sandbox) = Sandbox::start_system(&[]).await else {
         return;

@@ -4,6 +4,8 @@
 //! connection opened earlier gets neither events nor keepalive, and the embedded driver would wait for it for ever.
 #![allow(unsafe_code)] // `virt` wraps no event registration; each block states why it is sound
 
+mod device;
+
 use std::{
     ffi::{c_int, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,6 +19,7 @@ use uuid::Uuid;
 use virt::{connect::Connect, error::Error as VirtError, sys};
 
 use super::line::Conn;
+use crate::model::Event;
 
 /// Who hears what libvirt tells. Called on the loop's thread: must not block, nor call libvirt.
 pub(super) trait Listener: Send + Sync {
@@ -26,6 +29,8 @@ pub(super) trait Listener: Send + Sync {
     fn reboot(&self, guest: Uuid);
     /// The agent's channel opened or closed.
     fn agent(&self, guest: Uuid, open: bool);
+    /// Something happened to a guest that changes neither its power nor its agent.
+    fn event(&self, guest: Uuid, event: Event);
     /// The connection is gone: `virConnectCloseReason`.
     fn closed(&self, reason: u32);
 }
@@ -85,7 +90,10 @@ impl Registration {
             ),
             registration.add_close(listener),
         ];
-        for refused in optional.into_iter().filter_map(Result::err) {
+        let devices = device::callbacks();
+        let devices = devices.map(|(id, callback)| registration.add(id, callback, listener));
+        let optional = optional.into_iter().chain(devices);
+        for refused in optional.filter_map(Result::err) {
             tracing::debug!(error = refused.message(), "this driver lacks an event");
         }
         Ok(registration)
@@ -99,7 +107,7 @@ impl Registration {
     ) -> Result<(), VirtError> {
         let opaque = into_opaque(listener);
         // SAFETY: the connection outlives the call; `callback` has the type that libvirt calls for this event (see the
-        // three places that make one); `opaque` is owned by libvirt from here on and freed by `free` exactly once.
+        // places that make one); `opaque` is owned by libvirt from here on and freed by `free` exactly once.
         let id = unsafe {
             sys::virConnectDomainEventRegisterAny(
                 raw(self.conn.get()),

@@ -40,7 +40,7 @@ use crate::{
         news::News as Tiding,
         signals::{Change, Signals},
     },
-    model::{EventKind, InstanceId, PowerState},
+    model::{Event, EventKind, InstanceId, PowerState},
 };
 
 /// First wait after a loss: a restarted libvirtd is back within a second.
@@ -182,6 +182,10 @@ impl Listener for Exchange {
 
     fn agent(&self, guest: Uuid, open: bool) {
         self.signals.agent(InstanceId::from(guest), open);
+    }
+
+    fn event(&self, guest: Uuid, event: Event) {
+        self.signals.event(InstanceId::from(guest), event);
     }
 
     fn closed(&self, reason: u32) {
