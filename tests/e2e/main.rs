@@ -27,6 +27,7 @@ macro_rules! suite {
 mod crash;
 mod events;
 mod fail;
+mod feed;
 mod images;
 mod listing;
 mod ownership;
