@@ -181,6 +181,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_readme_names_what_is_served() {
+        let readme = include_str!("../../../README.md");
+        for (service, methods) in SERVED {
+            let row = format!("| {service} | {} |\n", methods.join(", "));
+            assert!(readme.contains(&row), "README.md lacks: {row}");
+        }
+    }
+
+    #[test]
     fn every_served_rpc_is_in_the_contract() {
         for (service, methods) in SERVED {
             for method in *methods {
