@@ -40,7 +40,7 @@ impl Groups {
 pub struct HostCounters {
     /// Which guest.
     pub id: InstanceId,
-    /// Whether it runs.
+    /// Whether it runs; `Unknown` when this one guest could not be read, without a life and counters then.
     pub state: PowerState,
     /// Another one after each start of the guest, so that it tells counters that began again at 0. 0 while it is off.
     pub life: u64,

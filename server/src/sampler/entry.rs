@@ -184,7 +184,7 @@ impl Entry {
         self.interfaces = told.interfaces;
     }
 
-    /// The hypervisor did not tell of any guest.
+    /// The hypervisor did not tell of any guest, or could not read this one.
     pub(super) fn untold(&mut self, now: SystemTime, away: bool, sequence: u64) {
         let health = self.host.missed(now, away);
         if self.host != health || self.state != PowerState::Unknown {

@@ -23,7 +23,7 @@ use crate::{
         HypervisorError, Link, Result,
         stats::{Groups, HostCounters},
     },
-    model::{InstanceId, InstanceRecord},
+    model::{InstanceId, InstanceRecord, PowerState},
 };
 
 /// How long the host's part is waited for. Two hundred guests take some 20 ms; who takes this long is not just slow.
@@ -171,7 +171,12 @@ impl Poller {
             let next = Arc::make_mut(&mut entry);
             match heard {
                 Some(away) => next.untold(tick.time, away, sequence),
-                None => next.told(told.remove(&id).map(|told| self.named(told)), sequence),
+                None => match told.remove(&id) {
+                    Some(unread) if unread.state == PowerState::Unknown => {
+                        next.untold(tick.time, false, sequence);
+                    }
+                    told => next.told(told.map(|told| self.named(told)), sequence),
+                },
             }
             self.entries.insert(id, entry);
         }

@@ -1,6 +1,6 @@
 //! What the fake has counted of its guests, and which of them do not answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ pub struct Counted {
     host: Mutex<HashMap<InstanceId, HostCounters>>,
     monitor: Mutex<HashMap<InstanceId, MonitorCounters>>,
     hung: Mutex<HashMap<InstanceId, Hung>>,
+    unread: Mutex<HashSet<InstanceId>>,
 }
 
 #[derive(Debug)]
@@ -52,7 +53,19 @@ impl Counted {
         self.hung.lock().remove(&id);
     }
 
+    /// Lets the host fail to read this one guest.
+    pub fn blind(&self, id: InstanceId) {
+        self.unread.lock().insert(id);
+    }
+
+    /// Lets the host read it again.
+    pub fn unblind(&self, id: InstanceId) {
+        self.unread.lock().remove(&id);
+    }
+
     pub(super) fn host(&self, id: InstanceId, state: PowerState, groups: Groups) -> HostCounters {
+        let read = !self.unread.lock().contains(&id);
+        let state = if read { state } else { PowerState::Unknown };
         let known = self.host.lock().get(&id).cloned();
         let mut counters = known.unwrap_or_else(|| HostCounters {
             id,

@@ -220,3 +220,24 @@ async fn counters_of_an_earlier_start_are_not_told_as_those_of_this_one() {
     let batch = next(&mut listener).await;
     assert_eq!(entry(&batch, id).disks[0].1.rd_bytes, Some(3));
 }
+
+#[tokio::test]
+async fn a_guest_that_cannot_be_read_takes_no_other_with_it() {
+    let lab = Lab::new().await;
+    let (odd, well) = (lab.guest().await, lab.guest().await);
+    let mut listener = lab.listen(Groups::all(), 1);
+    next(&mut listener).await;
+    lab.test.fake.counted().blind(odd);
+    let batch = next(&mut listener).await;
+    let since = batch.sample.time;
+    let seen = entry(&batch, odd);
+    assert_eq!(seen.health(Groups::all()), Health::Skipped { since });
+    assert_eq!((seen.state, seen.cpu_time_ns), (PowerState::Unknown, None));
+    assert_eq!(entry(&batch, well).health(Groups::all()), Health::Measured);
+    assert_eq!(health(&mut listener, odd).await, Health::Stale { since });
+    lab.test.fake.counted().unblind(odd);
+    let batch = next(&mut listener).await;
+    let seen = entry(&batch, odd);
+    assert_eq!(seen.health(Groups::all()), Health::Measured);
+    assert!(!batch.reset(seen), "the guest ran all the time");
+}

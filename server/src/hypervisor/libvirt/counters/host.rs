@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use tracing::debug;
 use virt::{
     connect::Connect,
     domain::{Domain as Handle, DomainState, DomainStateEnum},
@@ -28,7 +29,8 @@ use crate::{
     model::{InstanceId, PowerState},
 };
 
-/// Of all guests of ours, those that are off included. Guests that go while we look are left out.
+/// Of all guests of ours, those that are off included. Guests that go while we look are left out. What is wrong with one
+/// of them is told of that one: only a lost connection ends the look at all.
 pub(in super::super) fn all(
     conn: &Connect,
     owned: &Owned,
@@ -39,20 +41,22 @@ pub(in super::super) fn all(
     let mut saved = Saved { conn, found: None };
     let mut all = Vec::new();
     for record in stats.records() {
-        let Some(id) = ours(&record, owned)? else {
+        let Some(id) = record.uuid().map(InstanceId::from) else {
             continue;
         };
-        let counted = match count(&record, id, counters, groups) {
-            // Somebody is at work on the guest, so that nobody may learn whose taps they are: the next sweep will.
-            Err(Fault::Ours(HypervisorError::Busy)) => {
-                count(&record, id, counters, groups - Groups::INTERFACE)
-            }
-            counted => counted,
+        let counted = match ours(&record, owned, id) {
+            Ok(true) => count_any(&record, id, counters, groups),
+            Ok(false) => continue,
+            Err(fault) => Err(fault),
         };
         match counted {
             Ok(counted) => all.push(counted),
             Err(fault) if is_gone(&fault) => {}
-            Err(fault) => return Err(fault),
+            Err(fault) if fault.is_loss() => return Err(fault),
+            Err(fault) => {
+                debug!(instance = %id, ?fault, "a guest's counters cannot be read");
+                all.push(blank(id, PowerState::Unknown));
+            }
         }
     }
     for off in all.iter_mut().filter(|guest| guest.life == 0) {
@@ -95,28 +99,49 @@ fn asked(groups: Groups) -> u32 {
     sys::VIR_DOMAIN_STATS_STATE | interface
 }
 
-/// Whose it is, if it is ours.
-fn ours(record: &Record<'_>, owned: &Owned) -> Result<Option<InstanceId>, Fault> {
-    let Some(id) = record.uuid().map(InstanceId::from) else {
-        return Ok(None);
-    };
-    if owned.knows(id) {
-        return Ok(Some(id));
+fn ours(record: &Record<'_>, owned: &Owned, id: InstanceId) -> Result<bool, Fault> {
+    let ours = owned.knows(id) || guest::is_ours(&record.domain()?)?;
+    if ours {
+        owned.note(id);
     }
-    match guest::is_ours(&record.domain()?) {
-        Ok(true) => {
-            owned.note(id);
-            Ok(Some(id))
-        }
-        Ok(false) => Ok(None),
-        Err(fault) if is_gone(&fault) => Ok(None),
-        Err(fault) => Err(fault),
-    }
+    Ok(ours)
 }
 
 /// It went while we looked.
 fn is_gone(fault: &Fault) -> bool {
     fault.is(ErrorNumber::NoDomain) || fault.is(ErrorNumber::OperationInvalid)
+}
+
+/// As much as can be counted. Whose taps they are cannot be learnt while somebody is at work on the guest, nor from a
+/// definition that cannot be read: the next sweep may.
+fn count_any(
+    record: &Record<'_>,
+    id: InstanceId,
+    counters: &Counters,
+    groups: Groups,
+) -> Result<HostCounters, Fault> {
+    match count(record, id, counters, groups) {
+        Err(fault)
+            if groups.contains(Groups::INTERFACE) && !is_gone(&fault) && !fault.is_loss() =>
+        {
+            debug!(instance = %id, ?fault, "a guest's interfaces cannot be counted");
+            count(record, id, counters, groups - Groups::INTERFACE)
+        }
+        counted => counted,
+    }
+}
+
+/// A guest of which nothing is counted.
+fn blank(id: InstanceId, state: PowerState) -> HostCounters {
+    HostCounters {
+        id,
+        state,
+        life: 0,
+        cpu_time_ns: None,
+        cpus: Vec::new(),
+        memory: None,
+        interfaces: Vec::new(),
+    }
 }
 
 fn count(
@@ -129,15 +154,7 @@ fn count(
     if !groups.contains(Groups::INTERFACE) {
         told.taps.clear();
     }
-    let mut counted = HostCounters {
-        id,
-        state: guest::power(told.state, false),
-        life: 0,
-        cpu_time_ns: None,
-        cpus: Vec::new(),
-        memory: None,
-        interfaces: Vec::new(),
-    };
+    let mut counted = blank(id, guest::power(told.state, false));
     let Some(run) = record.run() else {
         return Ok(counted);
     };
