@@ -49,12 +49,18 @@ fn is_news(event: &Event, before: Standing) -> bool {
 fn is_held(before: Standing) -> bool {
     matches!(
         before.power,
-        Some(PowerState::Paused | PowerState::Suspended)
+        Some(PowerState::Paused | PowerState::Suspended | PowerState::Crashed)
     )
 }
 
 fn is_on(power: PowerState) -> bool {
     matches!(power, PowerState::Running | PowerState::Paused)
+}
+
+/// Whether something of its run was left: one that suspended itself or panicked may still be switched off.
+fn was_there(power: PowerState) -> bool {
+    use PowerState::{Crashed, Suspended};
+    is_on(power) || matches!(power, Suspended | Crashed)
 }
 
 fn difference(guest: InstanceId, before: Standing, now: Standing) -> Vec<Event> {
@@ -82,7 +88,6 @@ fn turned(before: Option<PowerState>, now: PowerState) -> Option<EventKind> {
     if before == Some(now) {
         return None;
     }
-    let was_on = before.is_some_and(is_on);
     match now {
         PowerState::Running if before == Some(PowerState::Paused) => Some(EventKind::Resumed),
         PowerState::Running => Some(EventKind::Started),
@@ -90,7 +95,9 @@ fn turned(before: Option<PowerState>, now: PowerState) -> Option<EventKind> {
         PowerState::Crashed => Some(EventKind::Crashed),
         PowerState::Suspended => Some(EventKind::Suspended),
         // One that was never told to be on does not stop.
-        PowerState::Shutdown | PowerState::NoState => was_on.then_some(EventKind::Stopped),
+        PowerState::Shutdown | PowerState::NoState => {
+            before.is_some_and(was_there).then_some(EventKind::Stopped)
+        }
         PowerState::Unknown => None,
     }
 }
@@ -122,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_was_missed_is_told_as_what_must_have_happened() {
-        use PowerState::{NoState, Paused, Running, Shutdown};
+        use PowerState::{Crashed, NoState, Paused, Running, Shutdown, Suspended};
         let guest = InstanceId::random();
         for (before, now, kind) in [
             (None, Running, Some(EventKind::Started)),
@@ -130,6 +137,11 @@ mod tests {
             (Some(Running), Shutdown, Some(EventKind::Stopped)),
             (Some(Running), NoState, Some(EventKind::Stopped)),
             (Some(Shutdown), NoState, None),
+            (Some(Suspended), Shutdown, Some(EventKind::Stopped)),
+            (Some(Suspended), NoState, Some(EventKind::Stopped)),
+            (Some(Crashed), Shutdown, Some(EventKind::Stopped)),
+            (Some(Crashed), NoState, Some(EventKind::Stopped)),
+            (Some(PowerState::Unknown), NoState, None),
             (Some(Paused), Running, Some(EventKind::Resumed)),
             (Some(Shutdown), Running, Some(EventKind::Started)),
             (Some(Running), Paused, Some(EventKind::Paused)),
@@ -170,9 +182,9 @@ mod tests {
         let resumed = Heard::Event(resumed);
         assert_eq!(kinds(&resumed, Standing::default()), []);
         assert_eq!(kinds(&resumed, standing(PowerState::Running)), []);
-        assert_eq!(
-            kinds(&resumed, standing(PowerState::Paused)),
-            [EventKind::Resumed]
-        );
+        use PowerState::{Crashed, Paused, Suspended};
+        for held in [Paused, Suspended, Crashed] {
+            assert_eq!(kinds(&resumed, standing(held)), [EventKind::Resumed]);
+        }
     }
 }
