@@ -442,6 +442,7 @@ impl Hypervisor for Fake {
 
     fn reread(&self) {
         self.observe_all();
+        self.signals.herald.tell(News::Read);
     }
 
     async fn settle(&self) -> Result<()> {

@@ -298,6 +298,29 @@ pub(super) fn list(conn: &Connect, owned: &Owned) -> Result<Vec<(InstanceId, Gue
     Ok(listed)
 }
 
+/// Our guests, by id; and those of which that cannot be read now, because they are not known to be gone.
+pub(super) fn present(conn: &Connect, owned: &Owned) -> Result<HashSet<InstanceId>, Fault> {
+    let mut present = HashSet::new();
+    for domain in conn.list_all_domains(0)? {
+        let id = InstanceId::from(domain.uuid()?);
+        if owned.knows(id) {
+            present.insert(id);
+            continue;
+        }
+        match is_ours(&domain) {
+            Ok(true) => {
+                owned.note(id);
+                present.insert(id);
+            }
+            Ok(false) => {}
+            Err(fault) if fault.is(ErrorNumber::NoDomain) => {}
+            Err(fault) if fault.is_loss() => return Err(fault),
+            Err(_) => drop(present.insert(id)),
+        }
+    }
+    Ok(present)
+}
+
 fn listed_info(domain: &Handle, owned: &Owned, id: InstanceId) -> Result<Option<GuestInfo>, Fault> {
     if !owned.knows(id) {
         if !is_ours(domain)? {

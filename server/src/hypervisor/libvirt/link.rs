@@ -262,8 +262,10 @@ impl Supervisor {
         let registration = Registration::new(conn.clone(), &listener)?;
         let capabilities = capability::read(conn.get(), self.settings.virt_type)?;
         self.exchange.owned.clear();
+        // Whatever may fail for another reason than the link's loss comes before it is told to be there.
+        let present = guest::present(conn.get(), &self.exchange.owned)?;
         self.exchange.signals.herald.tell(Tiding::Up);
-        self.observe(&conn)?;
+        self.observe(&conn, present)?;
         // Each connection to the test driver with a file is a world of its own.
         let shared = (capabilities.driver == "TEST").then(|| conn.clone());
         self.epoch += 1;
@@ -282,10 +284,8 @@ impl Supervisor {
     }
 
     /// Tells the present state of every guest of ours, and of those that went while nobody looked.
-    fn observe(&self, conn: &Conn) -> Result<(), Fault> {
+    fn observe(&self, conn: &Conn, present: HashSet<InstanceId>) -> Result<(), Fault> {
         let Exchange { owned, signals, .. } = &*self.exchange;
-        let listed = guest::list(conn.get(), owned)?;
-        let present: HashSet<InstanceId> = listed.into_iter().map(|(id, _)| id).collect();
         for id in signals
             .known()
             .into_iter()
@@ -301,7 +301,7 @@ impl Supervisor {
                 settled = match guest::observe(conn.get(), owned, id) {
                     Ok((state, agent)) => signals.observe(id, before, state, agent),
                     Err(fault) if fault.is_loss() => return Err(fault),
-                    // It went just now; its events tell.
+                    // It went just now, and its events tell; or it cannot be read, and the journal looks for it once more.
                     Err(_) => true,
                 };
             }
@@ -332,11 +332,23 @@ impl Supervisor {
                 return Some(reason);
             }
             if self.exchange.reread.swap(false, Ordering::AcqRel)
-                && let Err(fault) = self.observe(conn)
+                && let Err(fault) = self.read_anew(conn)
             {
-                return Some(reason(fault));
+                if fault.is_loss() {
+                    return Some(reason(fault));
+                }
+                warn!(reason = reason(fault), "guests cannot be read anew yet");
+                // Seen at the next turn.
+                self.exchange.reread.store(true, Ordering::Release);
             }
         }
+    }
+
+    fn read_anew(&self, conn: &Conn) -> Result<(), Fault> {
+        let present = guest::present(conn.get(), &self.exchange.owned)?;
+        self.observe(conn, present)?;
+        self.exchange.signals.herald.tell(Tiding::Read);
+        Ok(())
     }
 
     /// Whether to go on after the pause.
