@@ -162,7 +162,7 @@ impl Fake {
                 id,
                 last.generation,
                 guest.state,
-                last.agent && is_on(guest.state),
+                Some(last.agent && is_on(guest.state)),
             );
         }
     }

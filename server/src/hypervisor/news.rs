@@ -22,7 +22,7 @@ const QUEUE: usize = 16 << 10;
 pub enum News {
     /// It can be asked; all guests are being read.
     Up,
-    /// All guests have been read, and calls are answered.
+    /// All guests that can be read have been, and calls are answered.
     Read,
     /// It can no longer be asked.
     Down,
@@ -34,8 +34,8 @@ pub enum News {
         guest: InstanceId,
         /// Its power.
         power: PowerState,
-        /// Whether its agent is there.
-        agent: bool,
+        /// Whether its agent is there; none when that could not be read.
+        agent: Option<bool>,
     },
 }
 

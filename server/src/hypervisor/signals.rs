@@ -99,18 +99,21 @@ impl Signals {
 
     /// Tells what was read rather than heard: news only when it differs from what was last told.
     ///
+    /// `agent`: whether it is there; none leaves what is known of it.
     /// False, and nothing told, when something was heard since `generation`: that is newer than what was read.
     pub(crate) fn observe(
         &self,
         id: InstanceId,
         generation: u64,
         state: PowerState,
-        agent: bool,
+        agent: Option<bool>,
     ) -> bool {
         let mut guests = self.guests.lock();
         let guest = guests.entry(id).or_default();
         let current = guest.borrow().generation == generation;
         guest.send_if_modified(|signal| {
+            let on = matches!(state, PowerState::Running | PowerState::Paused);
+            let agent = agent.unwrap_or(signal.agent && on);
             let news = current && (signal.state != Some(state) || signal.agent != agent);
             if news {
                 signal.generation += 1;
@@ -137,7 +140,7 @@ impl Signals {
             self.herald.tell(News::Observed {
                 guest: id,
                 power: PowerState::NoState,
-                agent: false,
+                agent: Some(false),
             });
             guest.send_if_modified(|signal| {
                 let news = signal
@@ -191,11 +194,15 @@ mod tests {
         signals.change(id, BOOTED);
         signals.change(id, BOOTED);
         assert_eq!(watch.borrow().generation, 2);
-        signals.observe(id, 2, PowerState::Running, false);
+        signals.observe(id, 2, PowerState::Running, Some(false));
         assert_eq!(watch.borrow().generation, 2);
-        signals.observe(id, 2, PowerState::Running, true);
+        signals.observe(id, 2, PowerState::Running, Some(true));
         assert_eq!(watch.borrow().generation, 3);
         assert!(watch.borrow().agent);
+        signals.observe(id, 3, PowerState::Running, None);
+        assert!(watch.borrow().agent, "it was not asked after");
+        signals.observe(id, 3, PowerState::Shutdown, None);
+        assert!(!watch.borrow().agent);
     }
 
     #[test]
@@ -203,7 +210,7 @@ mod tests {
         let (signals, id) = (Signals::default(), InstanceId::random());
         let watch = signals.watch(id);
         signals.change(id, DESTROYED);
-        assert!(!signals.observe(id, 0, PowerState::Running, false));
+        assert!(!signals.observe(id, 0, PowerState::Running, Some(false)));
         assert_eq!(watch.borrow().state, Some(PowerState::Shutdown));
     }
 

@@ -13,15 +13,15 @@ const OBSERVED: &str = "observed";
 pub(super) enum Heard {
     /// It happened.
     Event(Event),
-    /// A guest stands like this.
-    Observed(InstanceId, Standing),
+    /// A guest stands like this; none where that could not be read.
+    Observed(InstanceId, PowerState, Option<bool>),
 }
 
 impl Subject for Heard {
     fn subject(&self) -> Option<InstanceId> {
         match self {
             Self::Event(event) => event.instance,
-            Self::Observed(guest, _) => Some(*guest),
+            Self::Observed(guest, ..) => Some(*guest),
         }
     }
 }
@@ -31,7 +31,12 @@ pub(super) fn weigh(heard: &Heard, before: Standing) -> Vec<Event> {
     match heard {
         Heard::Event(event) if is_news(event, before) => vec![event.clone()],
         Heard::Event(_) => Vec::new(),
-        Heard::Observed(guest, now) => difference(*guest, before, *now),
+        Heard::Observed(guest, power, agent) => {
+            // What is not known stays as it was told, and goes with the guest.
+            let agent = agent.unwrap_or(before.agent && is_on(*power));
+            let power = Some(*power);
+            difference(*guest, before, Standing { power, agent })
+        }
     }
 }
 
@@ -113,6 +118,10 @@ mod tests {
         }
     }
 
+    fn observed(guest: InstanceId, now: Standing) -> Heard {
+        Heard::Observed(guest, now.power.unwrap(), Some(now.agent))
+    }
+
     fn kinds(heard: &Heard, before: Standing) -> Vec<EventKind> {
         let events = weigh(heard, before);
         events.iter().map(|event| event.kind).collect()
@@ -122,7 +131,7 @@ mod tests {
     fn a_guest_that_stands_as_told_is_no_news() {
         use PowerState::{Crashed, Paused, Running, Shutdown};
         for power in [Running, Paused, Shutdown, Crashed] {
-            let heard = Heard::Observed(InstanceId::random(), standing(power));
+            let heard = observed(InstanceId::random(), standing(power));
             assert_eq!(kinds(&heard, standing(power)), [], "{power:?}");
         }
     }
@@ -150,11 +159,11 @@ mod tests {
                 power: before,
                 agent: false,
             };
-            let told = weigh(&Heard::Observed(guest, standing(now)), before);
+            let told = weigh(&observed(guest, standing(now)), before);
             let kinds: Vec<_> = told.iter().map(|event| event.kind).collect();
             assert_eq!(kinds, Vec::from_iter(kind), "{before:?} {now:?}");
-            let observed = |event: &Event| event.reason.as_deref() == Some("OBSERVED");
-            assert!(told.iter().all(observed));
+            let read = |event: &Event| event.reason.as_deref() == Some("OBSERVED");
+            assert!(told.iter().all(read));
         }
     }
 
@@ -168,11 +177,25 @@ mod tests {
         let gone = Heard::Event(Event::of(guest, EventKind::AgentDisconnected));
         assert_eq!(kinds(&gone, there), [EventKind::AgentDisconnected]);
         assert_eq!(kinds(&gone, standing(PowerState::Running)), []);
-        let seen = Heard::Observed(guest, there);
+        let seen = observed(guest, there);
         assert_eq!(
             kinds(&seen, standing(PowerState::Running)),
             [EventKind::AgentConnected]
         );
+    }
+
+    #[test]
+    fn an_agent_that_cannot_be_asked_after_has_not_gone() {
+        let there = Standing {
+            agent: true,
+            ..standing(PowerState::Running)
+        };
+        let unknown = |power| Heard::Observed(InstanceId::random(), power, None);
+        assert_eq!(kinds(&unknown(PowerState::Running), there), []);
+        let off = kinds(&unknown(PowerState::Shutdown), there);
+        assert_eq!(off, [EventKind::Stopped], "it went with its guest");
+        let never = standing(PowerState::Running);
+        assert_eq!(kinds(&unknown(PowerState::Running), never), []);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     hypervisor::{Hearing, Hypervisor, HypervisorError, News},
-    model::{Event, EventKind, InstanceId, InstanceState, PowerState, Standing},
+    model::{Event, EventKind, InstanceId, InstanceState, PowerState},
     store::Store,
 };
 
@@ -19,6 +19,9 @@ use crate::{
 const BATCH: usize = 512;
 /// Between two tries to write, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// After a listing that failed.
+const REREAD: Duration = Duration::from_secs(1);
 
 /// Writes down what the hypervisor tells.
 #[derive(Debug)]
@@ -98,15 +101,14 @@ impl Scribe {
                     agent,
                 } => {
                     self.read.insert(guest);
-                    let power = Some(power);
-                    heard.push(Heard::Observed(guest, Standing { power, agent }));
+                    heard.push(Heard::Observed(guest, power, agent));
                 }
             }
         }
         let known = |guest: &InstanceId| self.store.instance(*guest).is_some();
         heard.retain(|heard| match heard {
             Heard::Event(event) => event.instance.as_ref().is_none_or(known),
-            Heard::Observed(guest, _) => known(guest),
+            Heard::Observed(guest, ..) => known(guest),
         });
         heard
     }
@@ -124,27 +126,46 @@ impl Scribe {
         Some(Heard::Event(Event::of_host(kind).because(reason)))
     }
 
-    /// Instances that should be there, and whose guests were not among those that were read.
+    /// Instances that should be there, and whose guests were neither read nor are listed.
     async fn missing(&mut self) -> Vec<Heard> {
-        let mut gone = Vec::new();
-        for record in self.store.instances() {
-            let id = record.spec.id;
-            if record.state != InstanceState::Active || self.read.contains(&id) {
-                continue;
-            }
-            match self.hypervisor.info(id).await {
-                Ok(_) => {}
-                Err(HypervisorError::NotFound(_)) => {
-                    let power = Some(PowerState::NoState);
-                    let agent = false;
-                    gone.push(Heard::Observed(id, Standing { power, agent }));
-                }
-                // It is away again: the next time it is up, all are read anew.
-                Err(_) => break,
-            }
+        let read = std::mem::take(&mut self.read);
+        let records = self.store.instances().into_iter();
+        let active = records.filter(|record| record.state == InstanceState::Active);
+        let unread = active.map(|record| record.spec.id);
+        let unread: Vec<_> = unread.filter(|id| !read.contains(id)).collect();
+        if unread.is_empty() {
+            return Vec::new();
         }
-        self.read = HashSet::new();
-        gone
+        let listed: HashSet<_> = match self.hypervisor.list().await {
+            Ok(listed) => listed.into_iter().map(|(id, _)| id).collect(),
+            // The next time it is up, all are read anew.
+            Err(HypervisorError::Unavailable { .. }) => return Vec::new(),
+            Err(e) => {
+                warn!(error = %e, "guests cannot be listed, trying again");
+                self.reread_later();
+                return Vec::new();
+            }
+        };
+        // One that is being destroyed is told of by that.
+        let active = |id: &InstanceId| {
+            let record = self.store.instance(*id);
+            record.is_some_and(|record| record.state == InstanceState::Active)
+        };
+        let gone = unread.into_iter().filter(|id| !listed.contains(id));
+        gone.filter(active)
+            .map(|id| Heard::Observed(id, PowerState::NoState, Some(false)))
+            .collect()
+    }
+
+    /// Whoever writes does not wait for it.
+    fn reread_later(&self) {
+        let hypervisor = Arc::downgrade(&self.hypervisor);
+        tokio::spawn(async move {
+            tokio::time::sleep(REREAD).await;
+            if let Some(hypervisor) = hypervisor.upgrade() {
+                hypervisor.reread();
+            }
+        });
     }
 
     /// Writes until it is written: what is heard once is never told again.

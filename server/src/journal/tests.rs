@@ -213,6 +213,22 @@ async fn what_happened_while_no_server_was_there_is_told_by_the_next() {
 }
 
 #[tokio::test]
+async fn a_guest_that_went_is_told_though_the_first_listing_fails() {
+    let t = TestHost::new().await;
+    let gone = t.spawned(t.spec()).await;
+    let after = t.host.journal.newest();
+    t.fake.set_unheard(gone, PowerState::Shutdown);
+    t.fake.undefine(gone).await.unwrap();
+    let busy = crate::hypervisor::HypervisorError::Busy;
+    let once = crate::hypervisor::fake::Times::Next(1);
+    t.fake.fail("list", once, busy);
+    let next = t.next_life().await;
+    let told = until(&mut reading(&next, after), Stopped).await;
+    assert_eq!(kinds(&told), [Reachable, Stopped]);
+    assert_eq!(told[1].event.instance, Some(gone));
+}
+
+#[tokio::test]
 async fn a_lost_hypervisor_is_told_once_and_what_changed_meanwhile_when_it_is_back() {
     let t = TestHost::new().await;
     let (changed, same) = (t.spawned(t.spec()).await, t.spawned(t.spec()).await);

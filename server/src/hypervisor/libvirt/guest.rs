@@ -360,23 +360,22 @@ pub(super) fn definition(domain: &Handle, patience: Duration) -> Result<String, 
     }
 }
 
-/// The power state, and whether the agent's channel is open at the guest's end.
+/// The power state, and whether the agent's channel is open at the guest's end; none while somebody keeps the guest.
 pub(super) fn observe(
     conn: &Connect,
     owned: &Owned,
     id: InstanceId,
-) -> Result<(PowerState, bool), Fault> {
+) -> Result<(PowerState, Option<bool>), Fault> {
     let domain = readable(conn, owned, id)?;
     let info = domain.info()?;
     let state = guest_info(&domain, &info).state;
     let on = matches!(state, PowerState::Running | PowerState::Paused);
     let definition = match definition(&domain, PATIENCE) {
-        // Its agent is not there for anybody.
-        Err(Fault::Ours(HypervisorError::Busy)) => return Ok((state, false)),
+        Err(Fault::Ours(HypervisorError::Busy)) => return Ok((state, None)),
         definition => definition?,
     };
     let definition = Element::parse(&definition).map_err(|e| unreadable(&e))?;
-    Ok((state, on && has_agent(&definition)))
+    Ok((state, Some(on && has_agent(&definition))))
 }
 
 /// A sign of life of the guest agent, by `virDomainGetTime`: the plain agent command would mark the guest as tampered with.
