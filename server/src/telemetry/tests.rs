@@ -3,6 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::Mutex;
 use tracing::{Level, span};
 use tracing_subscriber::{Registry, layer::SubscriberExt};
 
@@ -15,6 +16,10 @@ use crate::{
     config::{Telemetry, Text},
     metrics::{TELEMETRY_DROPPED, TELEMETRY_EXPORTS},
 };
+
+/// The counters belong to the process, and so, without nextest, to all its tests: one at a time, and each counts from
+/// where it began.
+static COUNTERS: Mutex<()> = Mutex::const_new(());
 
 /// Settings for a collector at this port, with a short time limit.
 fn settings(port: u16) -> Settings {
@@ -29,11 +34,15 @@ fn settings(port: u16) -> Settings {
 
 #[tokio::test]
 async fn a_collector_that_accepts_and_never_answers_neither_blocks_nor_hoards() {
+    let _alone = COUNTERS.lock().await;
     // The kernel accepts for it; nobody reads.
     let hole = TcpListener::bind("127.0.0.1:0").unwrap();
     let (exporter, spans, _records) = Exporter::new(settings(hole.local_addr().unwrap().port()));
     let subscriber = Registry::default().with(spans);
-    let dropped = TELEMETRY_DROPPED.of(["traces"]);
+    let before = TELEMETRY_DROPPED.of(["traces"]).get();
+    let dropped = || TELEMETRY_DROPPED.of(["traces"]).get() - before;
+    let timeouts = TELEMETRY_EXPORTS.of(["traces", "timeout"]);
+    let early = timeouts.get();
     let exporting = exporter.start().unwrap();
     tracing::subscriber::with_default(subscriber, || {
         for _ in 0..3 * QUEUE {
@@ -41,12 +50,11 @@ async fn a_collector_that_accepts_and_never_answers_neither_blocks_nor_hoards() 
         }
     });
     // Nobody else ran meanwhile: two thirds found no room.
-    assert_eq!(dropped.get(), 2 * QUEUE as u64);
-    let timeouts = TELEMETRY_EXPORTS.of(["traces", "timeout"]);
-    while timeouts.get() == 0 {
+    assert_eq!(dropped(), 2 * QUEUE as u64);
+    while timeouts.get() == early {
         tokio::task::yield_now().await;
     }
-    let lost = dropped.get() - 2 * QUEUE as u64;
+    let lost = dropped() - 2 * QUEUE as u64;
     assert!(
         lost >= BATCH as u64,
         "{lost} were in the message that nobody took"
@@ -54,11 +62,13 @@ async fn a_collector_that_accepts_and_never_answers_neither_blocks_nor_hoards() 
     let begun = Instant::now();
     exporting.finish().await;
     println!("the end took {:?}", begun.elapsed());
-    assert_eq!(dropped.get(), 3 * QUEUE as u64, "all are accounted for");
+    assert_eq!(dropped(), 3 * QUEUE as u64, "all are accounted for");
 }
 
 #[tokio::test]
 async fn a_collector_that_is_absent_costs_what_it_misses() {
+    let _alone = COUNTERS.lock().await;
+    let before = TELEMETRY_DROPPED.of(["traces"]).get();
     let absent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = absent.local_addr().unwrap().port();
     drop(absent);
@@ -68,5 +78,5 @@ async fn a_collector_that_is_absent_costs_what_it_misses() {
         span!(target: "computelet::test", Level::INFO, "rpc").in_scope(|| {});
     });
     exporting.finish().await;
-    assert_eq!(TELEMETRY_DROPPED.of(["traces"]).get(), 1);
+    assert_eq!(TELEMETRY_DROPPED.of(["traces"]).get() - before, 1);
 }
