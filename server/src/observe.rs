@@ -16,7 +16,7 @@ use crate::{
     host::Host,
     hypervisor::Link,
     metrics::{self, Family, Metric, Value},
-    model::PowerState,
+    model::{OperationState, PowerState, Verb},
     sampler::Sampler,
     sys::process,
 };
@@ -46,6 +46,7 @@ pub struct Observer {
 impl Observer {
     /// An observer of this host, by a server that started then.
     pub fn new(host: Arc<Host>, sampler: Sampler, started: SystemTime) -> Self {
+        begin();
         Self {
             host,
             sampler,
@@ -173,6 +174,14 @@ impl Observer {
     }
 }
 
+/// What alerts count is 0 from the beginning: a series that appears with its first failure has not grown, for Prometheus.
+fn begin() {
+    for verb in Verb::ALL.map(Verb::as_str) {
+        metrics::UNDO_FAILURES.of([verb]);
+        metrics::OPERATIONS.of([verb, OperationState::Failed.as_str()]);
+    }
+}
+
 fn state_word(state: PowerState) -> &'static str {
     let known = STATES.iter().find(|(known, _)| *known == state);
     known.map_or("UNKNOWN", |(_, word)| word)
@@ -198,7 +207,25 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::Observer;
-    use crate::{metrics, sampler::Sampler, testing::TestHost};
+    use crate::{metrics, model::Verb, sampler::Sampler, testing::TestHost};
+
+    #[tokio::test]
+    async fn every_verb_has_its_failures_before_the_first() {
+        let fake = TestHost::new().await;
+        let sampler = Sampler::new(Duration::from_secs(1), CancellationToken::new());
+        Observer::new(fake.host.clone(), sampler, SystemTime::now());
+        let told = metrics::snapshot();
+        let verbs = |name: &str| -> BTreeSet<_> {
+            let metric = told.iter().find(|metric| metric.family.name == name);
+            let points = metric.into_iter().flat_map(|metric| &metric.points);
+            let failures =
+                points.filter(|point| point.labels.iter().skip(1).all(|o| o == "FAILED"));
+            failures.map(|point| point.labels[0].to_string()).collect()
+        };
+        let all = Verb::ALL.map(|verb| verb.as_str().to_owned()).into();
+        assert_eq!(verbs("computelet.operation.undo.failures"), all);
+        assert_eq!(verbs("computelet.operation.duration"), all);
+    }
 
     #[tokio::test]
     async fn a_snapshot_tells_every_metric_that_is_looked_up() {

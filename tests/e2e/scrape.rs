@@ -64,6 +64,8 @@ async fn promtool_finds_no_fault_in_the_page_and_each_text_tells_the_same() {
         "computelet_instances{state=\"RUNNING\"} 1",
         "computelet_operation_duration_seconds_count{verb=\"SPAWN\",outcome=\"SUCCEEDED\"} 1",
         "computelet_image_cache_requests_total{result=\"miss\"} 1",
+        "computelet_operation_undo_failures_total{verb=\"DESTROY\"} 0",
+        "computelet_operation_duration_seconds_count{verb=\"PULL_IMAGE\",outcome=\"FAILED\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
@@ -149,6 +151,12 @@ async fn a_guest_that_hangs_shows_as_stale_and_stalls_no_page() {
 fn promtool_finds_no_fault_in_the_alerts() {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/prometheus/alerts.yml");
     promtool(&["check", "rules", &rules.display().to_string()], "");
+}
+
+#[test]
+fn the_first_failure_alerts() {
+    let told = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/alerts.yml");
+    promtool(&["test", "rules", &told.display().to_string()], "");
 }
 
 /// A Prometheus of the test's own.

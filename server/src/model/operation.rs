@@ -20,6 +20,9 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Every verb.
+    pub const ALL: [Self; 3] = [Self::Spawn, Self::Destroy, Self::PullImage];
+
     /// The verb as stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
