@@ -21,8 +21,8 @@ pub enum SettingsError {
     /// The headers are not `name=value,…`. They may hold a secret, so they are not told.
     #[error("OTEL_EXPORTER_OTLP_HEADERS is not a list of name=value")]
     Headers,
-    /// The time limit is no number.
-    #[error("OTEL_EXPORTER_OTLP_TIMEOUT is no number of milliseconds: {0:?}")]
+    /// The time limit is no number, or so short that nothing could be sent.
+    #[error("OTEL_EXPORTER_OTLP_TIMEOUT is no number of milliseconds above 0: {0:?}")]
     Timeout(String),
 }
 
@@ -70,8 +70,8 @@ impl Settings {
         let timeout = match variable("OTEL_EXPORTER_OTLP_TIMEOUT") {
             None => TIMEOUT,
             Some(text) => match text.parse() {
-                Ok(millis) => Duration::from_millis(millis),
-                Err(_) => return Err(SettingsError::Timeout(text)),
+                Ok(millis @ 1..) => Duration::from_millis(millis),
+                Ok(0) | Err(_) => return Err(SettingsError::Timeout(text)),
             },
         };
         let headers = variable("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default();
@@ -156,6 +156,15 @@ mod tests {
         );
         let off = [("OTEL_SDK_DISABLED", "true")];
         assert!(resolve(Some("http://a:4317"), &off).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_time_limit_in_which_nothing_could_be_sent_is_refused() {
+        for wrong in ["0", "soon", "-1"] {
+            let variable = [("OTEL_EXPORTER_OTLP_TIMEOUT", wrong)];
+            let refused = resolve(Some("http://a:1"), &variable);
+            assert!(matches!(refused, Err(SettingsError::Timeout(told)) if told == wrong));
+        }
     }
 
     #[test]
