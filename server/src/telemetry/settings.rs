@@ -15,9 +15,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What in OpenTelemetry's variables cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The endpoint is no address.
-    #[error("OTEL_EXPORTER_OTLP_ENDPOINT is no address of a collector: {0:?}")]
-    Endpoint(String),
+    /// The endpoint is no address. It may hold a password, so it is not told.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT is no http:// or https:// address of a collector")]
+    Endpoint,
     /// The headers are not `name=value,…`. They may hold a secret, so they are not told.
     #[error("OTEL_EXPORTER_OTLP_HEADERS is not a list of name=value")]
     Headers,
@@ -65,7 +65,7 @@ impl Settings {
             return Ok(None);
         };
         if !url::Url::parse(&endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-            return Err(SettingsError::Endpoint(endpoint));
+            return Err(SettingsError::Endpoint);
         }
         let timeout = match variable("OTEL_EXPORTER_OTLP_TIMEOUT") {
             None => TIMEOUT,
@@ -189,8 +189,18 @@ mod tests {
         assert_eq!(settings.headers["x-tenant"], "a");
         assert_eq!(settings.timeout, Duration::from_millis(250));
         assert!(!format!("{:?}", settings.headers).contains("s3cret"));
-        let broken = [("OTEL_EXPORTER_OTLP_HEADERS", "s3cret")];
-        let fault = resolve(Some("http://a:1"), &broken).err().unwrap();
-        assert!(!fault.to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn a_secret_in_what_cannot_be_used_is_not_told() {
+        let headers = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret"),
+        ];
+        let endpoint = [("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://me:s3cret@a:1")];
+        for broken in [&headers[..], &endpoint] {
+            let fault = resolve(None, broken).err().unwrap();
+            assert!(!format!("{fault} {fault:?}").contains("s3cret"));
+        }
     }
 }
