@@ -181,8 +181,11 @@ fn serve(config: &Config) -> ExitCode {
                 }
                 Ok(app.run(config, stop).await?)
             };
-            let ended = work.await;
-            // Also why it could not begin is told.
+            let ended: anyhow::Result<()> = work.await;
+            // Also why it could not begin, or go on, is told.
+            if let Err(e) = &ended {
+                tracing::error!(error = error::chain(e.as_ref()), "giving up");
+            }
             if let Some(exporting) = exporting {
                 exporting.finish().await;
             }
