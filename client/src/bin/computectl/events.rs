@@ -5,6 +5,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use computedriver_client::v1::event::About;
 use computedriver_client::{Client, Error, EventNews, Events, v1};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::args::Session;
 use crate::exit::Failure;
@@ -24,7 +25,7 @@ pub(crate) struct EventsArgs {
     after: Option<u64>,
     /// Only those of this instance, a UUID, and of the whole host; may be repeated.
     #[arg(long = "instance", value_name = "ID")]
-    instances: Vec<String>,
+    instances: Vec<Uuid>,
     /// Only those of this kind; may be repeated.
     #[arg(long = "kind", value_name = "KIND", ignore_case = true, value_parser = kinds())]
     kinds: Vec<v1::EventKind>,
@@ -48,7 +49,7 @@ pub(crate) async fn run(args: EventsArgs, session: &Session, out: &mut Out) -> R
         let client = session.connect_for_good().await?;
         let events = client.events(v1::WatchEventsRequest {
             after: args.after,
-            instance_ids: args.instances,
+            instance_ids: args.instances.iter().map(Uuid::to_string).collect(),
             kinds: args.kinds.into_iter().map(i32::from).collect(),
             ..Default::default()
         });
@@ -125,7 +126,12 @@ fn seen(
 impl EventsArgs {
     fn select(&self, event: &v1::Event) -> bool {
         let id = &event.instance_id;
-        let of_it = self.instances.is_empty() || id.is_empty() || self.instances.contains(id);
+        let mut asked = self.instances.iter();
+        let of_it = self.instances.is_empty()
+            || id.is_empty()
+            || id
+                .parse()
+                .is_ok_and(|id: Uuid| asked.any(|asked| *asked == id));
         of_it && (self.kinds.is_empty() || self.kinds.contains(&event.kind()))
     }
 }
@@ -254,9 +260,30 @@ fn words(event: &v1::Event) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use computedriver_client::v1;
 
-    use super::words;
+    use super::{EventsArgs, words};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        events: EventsArgs,
+    }
+
+    #[test]
+    fn an_instance_is_a_uuid_however_it_is_written() {
+        let of = |id: &str| v1::Event {
+            instance_id: id.to_owned(),
+            ..Default::default()
+        };
+        let id = "6f0c7a52-9a3e-4d1b-8c59-0b6a2d4e8f10";
+        let line = ["events", "--instance", &id.to_ascii_uppercase()];
+        let asked = Line::try_parse_from(line).unwrap().events;
+        assert!(asked.select(&of(id)) && asked.select(&of("")));
+        assert!(!asked.select(&of("6f0c7a52-9a3e-4d1b-8c59-0b6a2d4e8f11")));
+        assert!(Line::try_parse_from(["events", "--instance", "web-1"]).is_err());
+    }
 
     #[test]
     fn an_event_is_told_in_words_that_stay_on_their_line() {
