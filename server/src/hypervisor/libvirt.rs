@@ -34,10 +34,7 @@ mod xml;
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -220,48 +217,51 @@ impl Libvirt {
             Kind::Monitor => (&self.monitor, self.monitor_timeout),
             Kind::Agent => (&self.agent, self.call_timeout),
         };
-        let begun = Arc::new(AtomicBool::new(false));
-        let begins = begun.clone();
         let (answer_tx, answer_rx) = oneshot::channel();
         let watch = CallWatch::new(call.name);
+        let watched = watch.clone();
         let job = move |line: &mut line::Line| {
             if answer_tx.is_closed() {
-                return;
+                return watched.refuse();
             }
-            let watch = watch.begin();
-            begins.store(true, Ordering::Relaxed);
+            watched.begin();
             let done = line
                 .connect(&route)
                 .and_then(|(conn, handles)| f(conn, handles));
             if done.as_ref().is_err_and(Fault::is_loss) {
                 line.hang_up();
             }
-            let outcome = if done.is_ok() { "ok" } else { "failed" };
-            // Nobody waits any more: what was done is seen by whoever looks next.
-            if answer_tx.send(done).is_ok() {
-                watch.end(outcome);
-            }
+            watched.end(if done.is_ok() { "ok" } else { "failed" });
+            // When nobody waits any more, what was done is seen by whoever looks next.
+            let _ = answer_tx.send(done);
         };
         let deadline = Instant::now() + limit;
         pool.submit(Box::new(job), deadline)
-            .map_err(|worker::Full| HypervisorError::Busy)?;
+            .map_err(|worker::Full| {
+                watch.refuse();
+                HypervisorError::Busy
+            })?;
         let answer = tokio::time::timeout(limit, answer_rx).await;
         match answer {
             Ok(Ok(done)) => done.map_err(|fault| self.judge(fault, call)),
             // The worker panicked, or the pool ended.
-            Ok(Err(_)) if Instant::now() < deadline => Err(HypervisorError::Failed {
-                call: call.name,
-                message: "the call was lost".to_owned(),
-                code: 0,
-                domain: 0,
-            }),
+            Ok(Err(_)) if Instant::now() < deadline => {
+                watch.end("failed");
+                Err(HypervisorError::Failed {
+                    call: call.name,
+                    message: "the call was lost".to_owned(),
+                    code: 0,
+                    domain: 0,
+                })
+            }
             // The guest was never asked: others kept the threads.
-            _ if call.kind == Kind::Monitor && !begun.load(Ordering::Relaxed) => {
+            _ if call.kind == Kind::Monitor && !watch.has_begun() => {
+                watch.refuse();
                 Err(HypervisorError::Busy)
             }
             // Its time was over, before its turn or in it.
             Ok(Err(_)) | Err(_) => {
-                CallWatch::timed_out(call.name, limit);
+                watch.end("timeout");
                 Err(HypervisorError::Timeout {
                     call: call.name,
                     limit,

@@ -62,7 +62,8 @@ fn name(span: &mut SpanData) {
         }
     }
     let outcome = text(span, "computelet.outcome");
-    if outcome.is_some_and(|outcome| matches!(&*outcome, "failed" | "FAILED")) {
+    let bad = ["failed", "FAILED", "timeout", "refused"];
+    if outcome.is_some_and(|outcome| bad.contains(&&*outcome)) {
         span.status = Status::error("");
     }
 }
