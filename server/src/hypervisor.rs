@@ -294,8 +294,8 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// The same of one guest.
     async fn host_counters_of(&self, id: InstanceId, groups: Groups) -> Result<HostCounters>;
 
-    /// Counters that only the guest's monitor knows. `Busy` at once while an earlier question to the same guest has no
-    /// answer yet, or where it can be seen that it would not answer this one; `Timeout` when it gives none, `State` when
+    /// Counters that only the guest's monitor knows. Callers at the same time share an answer. `Busy` when an earlier
+    /// question to the same guest has had no answer for long, or where it can be seen that it would not answer this one; `Timeout` when it gives none, `State` when
     /// the guest is off.
     async fn monitor_counters(&self, id: InstanceId, groups: Groups) -> Result<MonitorCounters>;
 

@@ -22,7 +22,7 @@ use crate::{
     plan,
 };
 
-/// Somebody else's question to the same guest is answered in milliseconds, unless the guest hangs.
+/// A guest's monitor that works for somebody else is free again in milliseconds, unless the guest hangs.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often it is tried again until then.
 const AGAIN: Duration = Duration::from_millis(20);

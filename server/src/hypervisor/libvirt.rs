@@ -425,12 +425,16 @@ impl Hypervisor for Libvirt {
         if self.counters.is_unseen(id) {
             self.host_counters_of(id, Groups::empty()).await?;
         }
-        let turn = self.counters.turn(id).await?;
+        let asking = match self.counters.turn(id, groups).await? {
+            counters::Turn::Ask(asking) => asking,
+            counters::Turn::Answered(counted) => return Ok(counted),
+        };
         let (exchange, counters) = (self.exchange.clone(), self.counters.clone());
         let call = Call::of(Kind::Monitor, "virDomainListGetStats", id);
         let ask = move |conn: &Connect| {
-            let _turn = turn;
-            counters::ask(conn, &exchange.owned, &counters, id, groups)
+            let counted = counters::ask(conn, &exchange.owned, &counters, id, groups)?;
+            asking.answered(groups, &counted);
+            Ok(counted)
         };
         self.call(call, ask).await
     }

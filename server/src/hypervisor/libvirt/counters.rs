@@ -7,6 +7,7 @@
 mod emulator;
 mod host;
 mod monitor;
+mod question;
 mod rows;
 mod tap;
 
@@ -17,18 +18,16 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{emulator::Emulators, tap::Taps};
+use self::{emulator::Emulators, question::Questions, tap::Taps};
 pub(super) use self::{
     emulator::folder,
     host::{all, one},
     monitor::ask,
+    question::Turn,
 };
-use super::{
-    process::Halt,
-    turn::{Turn, Turns},
-};
+use super::process::Halt;
 use crate::{
-    hypervisor::{HypervisorError, Result},
+    hypervisor::{HypervisorError, Result, stats::Groups},
     model::InstanceId,
 };
 
@@ -40,7 +39,7 @@ const DEVICE: Duration = Duration::from_millis(5);
 pub(super) struct Counters {
     emulators: Emulators,
     taps: Taps,
-    turns: Arc<Turns>,
+    questions: Arc<Questions>,
     /// A sweep over very many guests takes a worker for long; the others are for everybody else.
     sweep: Arc<Semaphore>,
 }
@@ -51,7 +50,7 @@ impl Counters {
         Self {
             emulators: Emulators::new(folder),
             taps: Taps::default(),
-            turns: Arc::default(),
+            questions: Arc::default(),
             sweep: Arc::new(Semaphore::new(1)),
         }
     }
@@ -69,10 +68,15 @@ impl Counters {
         self.emulators.is_unseen(id)
     }
 
-    /// A guest's turn to be asked by its monitor. `Busy` at once while it has not answered an earlier question, and when
-    /// its emulator can be seen not to run: a thread that asked it would be lost to those that answer.
-    pub(super) async fn turn(&self, id: InstanceId) -> Result<Turn> {
-        let turn = self.turns.take(id).ok_or(HypervisorError::Busy)?;
+    /// A guest's turn to be asked by its monitor, or what it has said to somebody else since. `Busy` when it has not
+    /// answered an earlier question for long, and when its emulator can be seen not to run: a thread that asked it would
+    /// be lost to those that answer.
+    pub(super) async fn turn(&self, id: InstanceId, groups: Groups) -> Result<Turn> {
+        let turn = self.questions.turn(id, groups).await;
+        let turn = turn.ok_or(HypervisorError::Busy)?;
+        if matches!(turn, Turn::Answered(_)) {
+            return Ok(turn);
+        }
         match self.emulators.halt(id) {
             None => Ok(turn),
             Some(Halt::Stopped) => Err(HypervisorError::Busy),
