@@ -6,6 +6,7 @@
 
 mod emulator;
 mod host;
+mod life;
 mod monitor;
 mod question;
 mod rows;
@@ -18,12 +19,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{emulator::Emulators, question::Questions, tap::Taps};
 pub(super) use self::{
     emulator::folder,
     host::{all, one},
     monitor::ask,
     question::Turn,
+};
+use self::{
+    emulator::{Emulators, Sight},
+    life::Lives,
+    question::Questions,
+    tap::Taps,
 };
 use super::process::Halt;
 use crate::{
@@ -38,6 +44,7 @@ const DEVICE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Counters {
     emulators: Emulators,
+    lives: Lives,
     taps: Taps,
     questions: Arc<Questions>,
     /// A sweep over very many guests takes a worker for long; the others are for everybody else.
@@ -49,6 +56,7 @@ impl Counters {
     pub(super) fn new(folder: Option<PathBuf>) -> Self {
         Self {
             emulators: Emulators::new(folder),
+            lives: Lives::default(),
             taps: Taps::default(),
             questions: Arc::default(),
             sweep: Arc::new(Semaphore::new(1)),
@@ -61,6 +69,11 @@ impl Counters {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(HypervisorError::Busy),
         }
+    }
+
+    /// Tells this start of the guest from all others.
+    fn life(&self, id: InstanceId, sight: Option<&Sight>, run: u32) -> u64 {
+        self.lives.tell(id, run, sight.map(Sight::life))
     }
 
     /// Whether to look at the guest before it is asked: what was never seen cannot be seen to hang.

@@ -66,6 +66,7 @@ pub(in super::super) fn all(
     }
     let present = all.iter().map(|guest| guest.id).collect();
     counters.emulators.keep(&present);
+    counters.lives.keep(&present);
     counters.taps.keep(&present);
     Ok(all)
 }
@@ -159,7 +160,7 @@ fn count(
         return Ok(counted);
     };
     let sight = counters.emulators.look(id);
-    counted.life = life(sight.as_ref(), run);
+    counted.life = counters.life(id, sight.as_ref(), run);
     take(&mut counted, record, sight.as_ref(), groups)?;
     if let Some(sight) = sight.filter(|_| groups.contains(Groups::VCPU)) {
         counted.cpus = counters.emulators.cpus(id, &sight);
@@ -173,11 +174,6 @@ fn count(
         counted.interfaces = named.collect();
     }
     Ok(counted)
-}
-
-/// Tells this start of the guest from all others: by its emulator, or else by libvirt's own number.
-pub(super) fn life(sight: Option<&Sight>, run: u32) -> u64 {
-    sight.map_or_else(|| run.into(), Sight::life)
 }
 
 /// Processor time and memory. What a guest may have and has only libvirt knows; it tells processor time with that.

@@ -9,7 +9,7 @@ use super::{
         guest::{self, Owned},
     },
     Counters,
-    host::{life, word},
+    host::word,
     rows::{Rows, indexed},
 };
 use crate::{
@@ -45,7 +45,7 @@ pub(in super::super) fn ask(
     }
     let sight = counters.emulators.look(id);
     Ok(MonitorCounters {
-        life: life(sight.as_ref(), run),
+        life: counters.life(id, sight.as_ref(), run),
         disks: told.disks,
         balloon: told.balloon.filter(|_| groups.contains(Groups::BALLOON)),
     })
