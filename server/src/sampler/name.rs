@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use tracing::warn;
+
 use crate::{
     host::Host,
     model::{InstanceId, InstanceRecord},
@@ -14,8 +16,10 @@ use crate::{
 struct Names {
     record: Arc<InstanceRecord>,
     interfaces: Vec<(String, Arc<str>)>,
-    /// None while the hypervisor's capabilities, on which the plan rests, are not known.
+    /// None while there is no plan: the hypervisor's capabilities, on which it rests, may not be known yet.
     disks: Option<Vec<(String, Arc<str>)>>,
+    /// Whether it was told that there is none.
+    warned: bool,
 }
 
 /// The names of all instances' devices.
@@ -54,10 +58,19 @@ impl Book {
             return;
         };
         for names in self.names.values_mut().filter(unknown) {
-            let plan = plan::build(&names.record.spec, &capabilities, &host.plan);
-            let disks = plan.map(|plan| plan.disks).unwrap_or_default().into_iter();
-            let named = disks.map(|disk| (disk.target, disk.id.to_string().into()));
-            names.disks = Some(named.collect());
+            match plan::build(&names.record.spec, &capabilities, &host.plan) {
+                Ok(plan) => {
+                    let disks = plan.disks.into_iter();
+                    let named = disks.map(|disk| (disk.target, disk.id.to_string().into()));
+                    names.disks = Some(named.collect());
+                }
+                Err(e) if !names.warned => {
+                    let instance = names.record.spec.id;
+                    warn!(%instance, error = %e, "disks have no names, so their counters are not told");
+                    names.warned = true;
+                }
+                Err(_) => {}
+            }
         }
     }
 
@@ -81,6 +94,7 @@ impl Names {
                 .map(|vif| (vif.mac.to_string(), vif.id.to_string().into()))
                 .collect(),
             disks: None,
+            warned: false,
         }
     }
 }
