@@ -207,7 +207,12 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::Observer;
-    use crate::{metrics, model::Verb, sampler::Sampler, testing::TestHost};
+    use crate::{
+        metrics::{self, Value},
+        model::Verb,
+        sampler::Sampler,
+        testing::TestHost,
+    };
 
     #[tokio::test]
     async fn every_verb_has_its_failures_before_the_first() {
@@ -241,5 +246,26 @@ mod tests {
         let all = metrics::OBSERVED.iter().map(|family| family.name);
         let absent: Vec<_> = all.filter(|name| !told.contains(name)).collect();
         assert_eq!(absent, Vec::<&str>::new());
+    }
+
+    #[tokio::test]
+    async fn guests_that_are_not_measured_in_time_show_as_not_fresh() {
+        let fake = TestHost::new().await;
+        let id = fake.spawned(fake.spec()).await.to_string();
+        // It never runs, as one whose hypervisor hangs.
+        let sampler = Sampler::new(Duration::from_secs(1), CancellationToken::new());
+        tokio::time::pause();
+        let told = super::guests::look(&fake.host, &sampler).await;
+        let names: Vec<_> = told.iter().map(|metric| metric.family.name).collect();
+        assert_eq!(
+            names,
+            [metrics::INSTANCE.name, metrics::GUEST_FRESH.name],
+            "their counters are absent"
+        );
+        let fresh: Vec<_> = told[1].points.iter().collect();
+        assert_eq!(fresh.len(), 2);
+        for point in fresh {
+            assert_eq!((&*point.labels[0], &point.value), (&*id, &Value::Int(0)));
+        }
     }
 }

@@ -23,7 +23,8 @@ const AGE: Duration = Duration::from_secs(1);
 /// The guests' series, as far as they can be had in time.
 pub(super) async fn look(host: &Host, sampler: &Sampler) -> Vec<Metric> {
     let mut told = Told::default();
-    for record in host.store.instances() {
+    let records = host.store.instances();
+    for record in &records {
         let spec = &record.spec;
         let (id, flavor) = (spec.id.to_string(), &spec.flavor.name);
         let labels = [&*id, &*spec.display_name, &**flavor];
@@ -32,7 +33,12 @@ pub(super) async fn look(host: &Host, sampler: &Sampler) -> Vec<Metric> {
     match timeout(LOOK, sampler.now(Groups::all(), AGE)).await {
         Ok(Some(sample)) => sample.entries.iter().for_each(|entry| told.guest(entry)),
         Ok(None) => debug!("the sampler has ended"),
-        Err(_) => debug!("guests cannot be measured in time"),
+        Err(_) => {
+            debug!("guests cannot be measured in time");
+            for record in &records {
+                told.fresh(&record.spec.id.to_string(), [false, false]);
+            }
+        }
     }
     let mut told = told.0;
     let families = GUESTS.iter().filter_map(|family| told.remove(family.name));
@@ -64,12 +70,20 @@ impl Told {
         metric.push(labels.collect(), value);
     }
 
-    fn guest(&mut self, entry: &Entry) {
-        let id = &*entry.id.to_string();
-        for (source, health) in [("host", entry.host), ("monitor", entry.monitor)] {
-            let fresh = Value::Int(u64::from(health == Health::Measured));
+    /// Whether the host's part and the monitor's are fresh.
+    fn fresh(&mut self, id: &str, fresh: [bool; 2]) {
+        for (source, fresh) in ["host", "monitor"].into_iter().zip(fresh) {
+            let fresh = Value::Int(u64::from(fresh));
             self.put(&metrics::GUEST_FRESH, &[id, source], Some(fresh));
         }
+    }
+
+    fn guest(&mut self, entry: &Entry) {
+        let id = &*entry.id.to_string();
+        self.fresh(
+            id,
+            [entry.host, entry.monitor].map(|health| health == Health::Measured),
+        );
         let state = state_word(entry.state);
         self.put(&metrics::GUEST_STATE, &[id, state], Some(Value::Int(1)));
         if entry.host == Health::Measured {
