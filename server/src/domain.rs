@@ -4,6 +4,7 @@
 //! definition what is known only there. Nothing here chooses a default: what is `None` is left out of the XML and
 //! libvirt chooses. No secret is ever part of a domain.
 
+mod alias;
 mod device;
 mod disk;
 mod interface;
@@ -18,6 +19,7 @@ pub(crate) mod tests;
 
 use std::path::PathBuf;
 
+pub use alias::id_of;
 pub use device::{Graphics, Rng, Watchdog, WatchdogAction, WatchdogModel};
 pub use disk::{Backing, Cache, Disk, DiskDevice, Format, IoTune};
 pub use interface::{Bandwidth, Interface, InterfaceSource, Rate};

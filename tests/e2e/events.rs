@@ -238,7 +238,7 @@ async fn what_happens_to_devices_and_disks_of_our_guests_is_told() {
     let job = job.last().unwrap();
     assert_eq!(
         (job.device_id.as_str(), &job.instance_id),
-        ("vda", &instance.instance_id)
+        ("root", &instance.instance_id)
     );
     let Some(About::BlockJob(about)) = &job.about else {
         panic!("{job:?}");

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::DiskBus;
+use crate::model::{DiskBus, DiskId};
 
 /// A disk backed by a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
+    /// What its caller calls it.
+    pub id: DiskId,
     /// The file.
     pub path: PathBuf,
     /// What is in it.

@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{MacAddress, NicModel, TapName};
+use crate::model::{InterfaceId, MacAddress, NicModel, TapName};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
+    /// What its caller calls it.
+    pub id: InterfaceId,
     /// Where it is plugged.
     pub source: InterfaceSource,
     /// Its address on the wire.

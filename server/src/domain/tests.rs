@@ -69,6 +69,7 @@ fn id() -> InstanceId {
 
 fn disk(file: &str, target: &str, bus: DiskBus) -> Disk {
     Disk {
+        id: format!("of.{target}").parse().unwrap(),
         path: Path::new("/var/lib/computelet/instances/7f3c").join(file),
         format: Format::Qcow2,
         backing: None,
@@ -86,6 +87,7 @@ fn disk(file: &str, target: &str, bus: DiskBus) -> Disk {
 
 fn nic(tail: u8, source: InterfaceSource) -> Interface {
     Interface {
+        id: format!("eth{tail}").parse().unwrap(),
         source,
         mac: format!("52:54:00:00:00:{tail:02x}").parse().unwrap(),
         model: NicModel::Virtio,

@@ -23,6 +23,7 @@ mod handles;
 mod lifecycle;
 mod line;
 mod link;
+mod names;
 mod process;
 mod reaper;
 mod settings;
@@ -325,6 +326,7 @@ impl Hypervisor for Libvirt {
         let call = Call::of(Kind::Slow, "virDomainDefineXML", id);
         let define = move |conn: &Connect| guest::define(conn, &exchange.owned, id, &xml);
         self.call(call, define).await?;
+        self.exchange.names.define(domain);
         self.exchange.signals.keep(id);
         Ok(())
     }

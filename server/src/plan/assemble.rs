@@ -77,6 +77,7 @@ fn kernel(plan: &Plan, placed: &Placed) -> Result<Option<Kernel>, PlanError> {
 
 fn disk(plan: &DiskPlan, placed: &Placed) -> Disk {
     Disk {
+        id: plan.id.clone(),
         path: placed.folder.join(&plan.file_name),
         format: plan.format,
         backing: placed.backing.get(&plan.id).map(backing),
@@ -106,6 +107,7 @@ fn backing(base: &Base) -> Backing {
 
 fn interface(plan: &VifPlan, plugged: &Plugged) -> Interface {
     Interface {
+        id: plan.vif.id.clone(),
         source: plugged.source.clone(),
         mac: plan.vif.mac,
         model: plan.vif.model,

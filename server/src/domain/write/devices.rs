@@ -3,7 +3,7 @@
 use super::{
     super::{
         Backing, Bandwidth, Disk, DiskDevice, Domain, Graphics, Interface, InterfaceSource,
-        Machine, Rate, Rng, interface, xml::Xml,
+        Machine, Rate, Rng, alias, interface, xml::Xml,
     },
     path,
 };
@@ -47,6 +47,7 @@ fn disk(xml: &mut Xml, disk: &Disk) {
         xml.leaf("source", &[("file", &path(&disk.path))]);
         backing(xml, disk.backing.as_ref());
         xml.leaf("target", &[("dev", &disk.target), ("bus", bus(disk.bus))]);
+        xml.leaf("alias", &[("name", &alias::disk(&disk.id))]);
         if disk.tune.bounds().next().is_some() {
             xml.node("iotune", &[], |xml| {
                 for (name, value) in disk.tune.bounds() {
@@ -135,6 +136,7 @@ fn nic(xml: &mut Xml, nic: &Interface) {
             xml.leaf("source", &[("bridge", bridge)]);
             xml.leaf("target", &[("dev", tap.as_str())]);
         }
+        xml.leaf("alias", &[("name", &alias::interface(&nic.id))]);
         bandwidth(xml, &nic.bandwidth);
         xml.leaf("model", &[("type", interface::model(nic.model))]);
         if let Some(mtu) = nic.mtu {

@@ -15,6 +15,7 @@ use super::{
     fault::Fault,
     ffi::{self, Control},
     handles::Handles,
+    names::Names,
     xml::Element,
 };
 use crate::{
@@ -361,9 +362,10 @@ pub(super) fn definition(domain: &Handle, patience: Duration) -> Result<String, 
 }
 
 /// The power state, and whether the agent's channel is open at the guest's end; none while somebody keeps the guest.
+/// What its disks are called is learned by the way.
 pub(super) fn observe(
     conn: &Connect,
-    owned: &Owned,
+    (owned, names): (&Owned, &Names),
     id: InstanceId,
 ) -> Result<(PowerState, Option<bool>), Fault> {
     let domain = readable(conn, owned, id)?;
@@ -375,6 +377,7 @@ pub(super) fn observe(
         definition => definition?,
     };
     let definition = Element::parse(&definition).map_err(|e| unreadable(&e))?;
+    names.read(id, &definition);
     Ok((state, Some(on && has_agent(&definition))))
 }
 

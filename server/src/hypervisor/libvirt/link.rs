@@ -32,6 +32,7 @@ use super::{
     guest::{self, Owned},
     lifecycle,
     line::{Conn, Route},
+    names::Names,
     worker::Pool,
 };
 use crate::{
@@ -75,6 +76,7 @@ pub(super) struct Exchange {
     rung: Condvar,
     pub(super) signals: Signals,
     pub(super) owned: Owned,
+    pub(super) names: Names,
 }
 
 impl Exchange {
@@ -88,6 +90,7 @@ impl Exchange {
             rung: Condvar::new(),
             signals: Signals::default(),
             owned: Owned::default(),
+            names: Names::default(),
         })
     }
 
@@ -168,6 +171,7 @@ impl Listener for Exchange {
         let id = InstanceId::from(guest);
         if event == sys::VIR_DOMAIN_EVENT_UNDEFINED {
             self.owned.forget(id);
+            self.names.forget(id);
         }
         if let Some(change) = lifecycle::meaning(event, detail) {
             debug!(instance = %id, state = ?change.power, reason = change.word, "guest changed");
@@ -185,7 +189,8 @@ impl Listener for Exchange {
     }
 
     fn event(&self, guest: Uuid, event: Event) {
-        self.signals.event(InstanceId::from(guest), event);
+        let guest = InstanceId::from(guest);
+        self.signals.event(guest, self.names.named(guest, event));
     }
 
     fn closed(&self, reason: u32) {
@@ -285,7 +290,12 @@ impl Supervisor {
 
     /// Tells the present state of every guest of ours, and of those that went while nobody looked.
     fn observe(&self, conn: &Conn, present: HashSet<InstanceId>) -> Result<(), Fault> {
-        let Exchange { owned, signals, .. } = &*self.exchange;
+        let Exchange {
+            owned,
+            names,
+            signals,
+            ..
+        } = &*self.exchange;
         for id in signals
             .known()
             .into_iter()
@@ -298,7 +308,7 @@ impl Supervisor {
             // An event that comes between the reading and the telling is newer than what was read.
             while !settled {
                 let before = signals.watch(id).borrow().generation;
-                settled = match guest::observe(conn.get(), owned, id) {
+                settled = match guest::observe(conn.get(), (owned, names), id) {
                     Ok((state, agent)) => signals.observe(id, before, state, agent),
                     Err(fault) if fault.is_loss() => return Err(fault),
                     // It went just now, and its events tell; or it cannot be read, and the journal looks for it once more.

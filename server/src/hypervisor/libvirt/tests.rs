@@ -74,6 +74,7 @@ fn with_disk(folder: &std::path::Path) -> Domain {
         .unwrap();
     let mut domain = domain(id, VirtType::Qemu);
     domain.disks = vec![crate::domain::Disk {
+        id: "root".parse().unwrap(),
         path,
         format: crate::domain::Format::Raw,
         backing: None,

@@ -375,6 +375,7 @@ async fn user_of_a_guest_with_disks(settings: LibvirtSettings) -> u32 {
     let mut domain = domain(id, VirtType::Qemu);
     domain.console_log = Some(folder.join("console.log"));
     domain.disks = vec![crate::domain::Disk {
+        id: "root".parse().unwrap(),
         path: top.clone(),
         format: crate::domain::Format::Qcow2,
         backing: Some(crate::domain::Backing {

@@ -110,8 +110,9 @@ async fn an_interface_counts_by_the_guests_side() {
     ip("address add 192.0.2.1/24 dev br0").await;
     ip("link set br0 up").await;
     let mut domain = domain(InstanceId::random(), VirtType::Qemu);
-    let nic = "nic".parse().unwrap();
+    let nic: crate::model::InterfaceId = "nic".parse().unwrap();
     domain.interfaces = vec![Interface {
+        id: nic.clone(),
         source: InterfaceSource::Bridge {
             bridge: "br0".to_owned(),
             tap: crate::model::TapName::of(domain.id, &nic),
