@@ -14,8 +14,8 @@ use tokio::{
 
 use crate::support::{Sandbox, command, request, until};
 
-/// Answers in a row before the test is content.
-const SCRAPES: usize = 10;
+/// Answers in a row before the test is content: a minute of one each second.
+const SCRAPES: usize = 60;
 
 /// A program of the distribution's Prometheus, that `tools/setup tests` unpacked.
 fn tool(name: &str) -> PathBuf {
