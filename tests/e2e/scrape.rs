@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Sandbox, command, request, until};
+use crate::support::{Sandbox, command, free_ports, request, serves, until};
 
 /// Answers in a row before the test is content: a minute of one each second.
 const SCRAPES: usize = 60;
@@ -167,16 +167,24 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn start(page: u16) -> Self {
+    async fn start(page: u16) -> Self {
+        for _ in 0..5 {
+            let mut prometheus = Self::try_start(page);
+            if serves(&mut prometheus.process, prometheus.port).await {
+                return prometheus;
+            }
+        }
+        panic!("prometheus ends at once");
+    }
+
+    fn try_start(page: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("prometheus.yml");
         let scrape = format!(
             "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: computelet, static_configs: [{{targets: ['127.0.0.1:{page}']}}]}}]\n"
         );
         fs::write(&config, scrape).unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let [port] = free_ports();
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let process = command(tool("prometheus"))
             .arg(format!("--config.file={}", config.display()))
@@ -198,9 +206,6 @@ impl Prometheus {
 
     /// The values that a query yields, as numbers; none while it answers nothing.
     async fn query(&self, query: &str) -> Vec<f64> {
-        if TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            return Vec::new();
-        }
         let path = format!("/api/v1/query?query={query}");
         let body = get(self.port, &path, "*/*").await;
         let body = &body[body.find('{').unwrap_or(0)..=body.rfind('}').unwrap_or(0)];
@@ -227,7 +232,7 @@ impl Drop for Prometheus {
 #[tokio::test]
 async fn prometheus_scrapes_the_page_without_a_gap() {
     let sandbox = Sandbox::start(&["--metrics-listen", "tcp:127.0.0.1:0"]).await;
-    let prometheus = Prometheus::start(sandbox.page().await);
+    let prometheus = Prometheus::start(sandbox.page().await).await;
     until("enough scrapes", || async {
         let scrapes = prometheus.query("count_over_time(up[10m])").await;
         scrapes

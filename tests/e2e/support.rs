@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -74,6 +75,23 @@ pub async fn until<T, F: Future<Output = Option<T>>>(
         assert!(since.elapsed() < LIMIT, "gave up waiting for: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Ports that are free, no two alike. Another program may take one before it is used: see [`serves`].
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    held.map(|port| port.local_addr().expect("it is bound").port())
+}
+
+/// Waits until somebody serves at the port; false when the program ended instead, as it does when the port is taken.
+pub async fn serves(program: &mut Child, port: u16) -> bool {
+    let mut served = || match program.try_wait().expect("our own child") {
+        Some(_) => Some(false),
+        None => TcpStream::connect(("127.0.0.1", port))
+            .is_ok()
+            .then_some(true),
+    };
+    until("a program to serve", || std::future::ready(served())).await
 }
 
 /// A state directory as computelet makes it: QEMU's own user may pass through.

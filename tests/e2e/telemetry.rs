@@ -14,17 +14,12 @@ use tonic::Request;
 
 use crate::{
     scrape::get,
-    support::{Sandbox, command, finish, request, until},
+    support::{Sandbox, command, finish, free_ports, request, serves, until},
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 const SECRET: &str = "correct-horse-battery";
-
-fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
-}
 
 /// The collector that `tools/setup tests` put into the tests' Python.
 fn agent() -> PathBuf {
@@ -45,9 +40,19 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn start() -> Self {
+    async fn start() -> Self {
+        for _ in 0..5 {
+            let mut receiver = Self::try_start();
+            if serves(&mut receiver.process, receiver.port).await {
+                return receiver;
+            }
+        }
+        panic!("rotel ends at once");
+    }
+
+    fn try_start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (port, http) = (free_port(), free_port());
+        let [port, http] = free_ports();
         let file = |name: &str| dir.path().join(name).display().to_string();
         let out = fs::File::create(file("got")).unwrap();
         let process = command(agent())
@@ -136,7 +141,7 @@ fn traced<T>(body: T) -> Request<T> {
 
 #[tokio::test]
 async fn a_spawn_is_one_trace_from_its_caller_down_to_libvirt() {
-    let receiver = Receiver::start();
+    let receiver = Receiver::start().await;
     let endpoint = format!("telemetry.otlp_endpoint=http://127.0.0.1:{}", receiver.port);
     let mut sandbox =
         Sandbox::start(&["--set", &endpoint, "--set", "telemetry.export_interval=1s"]).await;
