@@ -1,6 +1,6 @@
 //! `docs/metrics.md` against the metrics of the server. `UPDATE_GOLDEN=1` writes the tables anew.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use computelet::metrics::{Family, GUESTS, INSTRUMENTS, Kind, OBSERVED};
 
@@ -58,5 +58,45 @@ fn every_metric_is_in_the_page_and_the_page_names_no_other() {
         std::fs::write(format!("{}/{PAGE}", env!("CARGO_MANIFEST_DIR")), right).unwrap();
     } else {
         assert_eq!(page, right, "run with UPDATE_GOLDEN=1");
+    }
+}
+
+/// Every name that a series or a label of the server may have on the page; for people to read, also those of histograms,
+/// which are no series.
+fn known(prose: bool) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    for family in tables().into_iter().flat_map(|(_, families)| families) {
+        known.extend(family.labels.iter().map(|label| label.replace('.', "_")));
+        let name = family.prometheus_name();
+        if family.kind == Kind::Histogram {
+            known.extend(["bucket", "sum", "count"].map(|part| format!("{name}_{part}")));
+        }
+        if prose || family.kind != Kind::Histogram {
+            known.insert(name);
+        }
+    }
+    known
+}
+
+#[test]
+fn dashboard_and_alerts_ask_only_for_what_the_server_tells() {
+    let (series, names) = (known(false), known(true));
+    for asking in [
+        "docs/grafana/computelet.json",
+        "docs/prometheus/alerts.yml",
+        "tests/e2e/alerts.yml",
+    ] {
+        let mut asked = 0;
+        for line in text(asking).lines() {
+            let prose = line.trim_start().starts_with("runbook:");
+            let known = if prose { &names } else { &series };
+            let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let ours = |word: &&str| word.starts_with("computelet_") || word.starts_with("rpc_");
+            for word in words.filter(ours) {
+                assert!(known.contains(word), "{asking} asks for {word}: {line}");
+                asked += 1;
+            }
+        }
+        assert!(asked > 0, "{asking}");
     }
 }
