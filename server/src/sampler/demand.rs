@@ -117,6 +117,12 @@ impl Demands {
         self.open.remove(&demand);
     }
 
+    /// What anyone looks at, due or not.
+    pub(super) fn wanted(&self) -> Groups {
+        let all = self.open.values();
+        all.fold(Groups::empty(), |all, demand| all | demand.groups)
+    }
+
     pub(super) fn count(&self) -> usize {
         self.open.len()
     }
@@ -127,7 +133,7 @@ impl Demands {
         let next = all().map(|demand| demand.turn.next).min()?;
         let pace = all().map(|demand| demand.turn.interval).min()?;
         let at = last.map_or(next, |last| next.max(last + FLOOR));
-        let asked = all().fold(Groups::empty(), |all, demand| all | demand.groups);
+        let asked = self.wanted();
         let dear = all().any(|demand| demand.is_dear() && demand.turn.takes(at, pace));
         Some(Due {
             at,

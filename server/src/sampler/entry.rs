@@ -145,6 +145,21 @@ impl Entry {
         self.on && self.host == Health::Measured
     }
 
+    /// Whether an answer of the host was missed, or one of its monitor.
+    pub(super) fn is_missed(&self, host: bool, monitor: bool) -> bool {
+        (host && self.host != Health::Measured) || (monitor && self.monitor != Health::Measured)
+    }
+
+    /// Forgets that answers were missed, when nobody is there who could be told.
+    pub(super) fn lapse(&mut self, host: bool, monitor: bool) {
+        if host {
+            self.host = Health::Measured;
+        }
+        if monitor {
+            self.monitor = Health::Measured;
+        }
+    }
+
     /// The host has told of it; `None` when it told of others and not of this one. Interfaces bear their own ids already.
     pub(super) fn told(&mut self, host: Option<Told>, sequence: u64) {
         let Some(told) = host else {

@@ -31,6 +31,10 @@ const HOST: Duration = Duration::from_secs(5);
 /// How long monitors are waited for at most, however long the interval: a healthy one answers in milliseconds.
 const MONITOR: Duration = Duration::from_secs(1);
 
+/// When nobody has wanted a part for this long, a miss of it then says nothing of a miss now. Who asks now and then, as
+/// a scraper does, is told since when a guest hangs.
+pub(super) const LAPSE: Duration = Duration::from_secs(60);
+
 /// What came of asking the host for all guests.
 enum Heard {
     All(Vec<HostCounters>),
@@ -47,6 +51,8 @@ pub(super) struct Poller {
     shared: Arc<Shared>,
     sequence: u64,
     last: Option<Instant>,
+    /// Since when nobody wants the host's part, and the monitors'.
+    idle: [Option<Instant>; 2],
     entries: BTreeMap<InstanceId, Arc<Entry>>,
     gone: Arc<Gone>,
     book: Book,
@@ -72,6 +78,7 @@ impl Poller {
             shared,
             sequence: 0,
             last: None,
+            idle: [None; 2],
             entries: BTreeMap::new(),
             gone: Arc::default(),
             book: Book::default(),
@@ -83,7 +90,11 @@ impl Poller {
     /// Makes samples for whoever listens.
     pub(super) async fn run(mut self) {
         loop {
-            let due = self.shared.demands.lock().due(self.last);
+            let (due, wanted) = {
+                let demands = self.shared.demands.lock();
+                (demands.due(self.last), demands.wanted())
+            };
+            self.lapse(wanted);
             let Some(due) = due else {
                 self.shared.changed.notified().await;
                 continue;
@@ -93,6 +104,23 @@ impl Poller {
                 biased;
                 () = self.shared.changed.notified() => {}
                 () = tokio::time::sleep_until(due.at) => self.tick(due).await,
+            }
+        }
+    }
+
+    /// Forgets whose answers were missed before nobody wanted them for long.
+    fn lapse(&mut self, wanted: Groups) {
+        let now = Instant::now();
+        let is_wanted = [!wanted.is_empty(), wanted.intersects(Groups::MONITOR)];
+        let mut over = [false; 2];
+        for ((idle, is_wanted), over) in self.idle.iter_mut().zip(is_wanted).zip(&mut over) {
+            *over = idle.is_some_and(|since| now >= since + LAPSE);
+            *idle = (!is_wanted).then(|| idle.unwrap_or(now));
+        }
+        let [host, monitor] = over;
+        for entry in self.entries.values_mut() {
+            if entry.is_missed(host, monitor) {
+                Arc::make_mut(entry).lapse(host, monitor);
             }
         }
     }

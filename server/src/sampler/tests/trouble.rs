@@ -246,3 +246,32 @@ async fn a_guest_that_cannot_be_read_takes_no_other_with_it() {
     assert_eq!(seen.health(Groups::all()), Health::Measured);
     assert!(!batch.reset(seen), "the guest ran all the time");
 }
+
+#[tokio::test]
+async fn a_miss_of_long_ago_says_nothing_of_one_now() {
+    let lab = Lab::new().await;
+    let id = lab.guest().await;
+    lab.test.fake.counted().hang(id);
+    let mut cheap = lab.listen(Groups::CPU, 10);
+    let mut block = lab.listen(Groups::BLOCK, 1);
+    next(&mut block).await;
+    let stale = health(&mut block, id).await;
+    assert!(matches!(stale, Health::Stale { .. }), "{stale:?}");
+    // Who asks again soon is told the same.
+    drop(block);
+    next(&mut cheap).await;
+    let mut block = lab.listen(Groups::BLOCK, 1);
+    assert_eq!(health(&mut block, id).await, stale);
+    drop(block);
+    for _ in 0..10 {
+        next(&mut cheap).await;
+    }
+    let figures = lab.sampler.figures();
+    assert_eq!((figures.measured, figures.stale), (1, 0));
+    drop(cheap);
+    tokio::time::sleep(SECOND * 100).await;
+    assert_eq!(lab.sampler.figures().measured, 0);
+    let mut block = lab.listen(Groups::BLOCK, 1);
+    let missed = health(&mut block, id).await;
+    assert!(matches!(missed, Health::Skipped { .. }), "{missed:?}");
+}
