@@ -5,6 +5,8 @@ mod list;
 mod nova;
 mod scale;
 mod spawn;
+mod stats;
+mod stuck;
 
 use std::path::PathBuf;
 
@@ -21,7 +23,7 @@ pub(crate) struct Bench {
     pub(crate) python: Option<PathBuf>,
 }
 
-const PARTS: &[&str] = &["info", "spawn", "nova", "list", "scale"];
+const PARTS: &[&str] = &["info", "spawn", "nova", "stats", "stuck", "list", "scale"];
 
 /// Runs the parts that are named, or all. One that cannot be measured leaves a word, and the others go on.
 pub(crate) async fn run(bench: &Bench, parts: &[String]) -> Result<Page> {
@@ -41,6 +43,8 @@ pub(crate) async fn run(bench: &Bench, parts: &[String]) -> Result<Page> {
             "info" => info::run(bench, &mut page).await,
             "spawn" => spawn::run(bench, &mut page).await,
             "nova" => nova::run(bench, &mut page).await,
+            "stats" => stats::run(bench, &mut page).await,
+            "stuck" => stuck::run(bench, &mut page).await,
             "list" => list::run(bench, &mut page).await,
             _ => scale::run(bench, &mut page).await,
         };

@@ -85,6 +85,12 @@ impl Daemon {
         &self.uri
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        let file = self.folder.path().join("run/libvirtd.pid");
+        Ok(fs::read_to_string(file)?.trim().parse()?)
+    }
+
     /// A command among its mounts and network interfaces.
     pub(crate) fn inside(&self, program: impl AsRef<OsStr>) -> Command {
         let mut run = Command::new(repository("tests/host/libvirtd"));

@@ -288,10 +288,12 @@ impl Listener {
     pub async fn next(&mut self) -> Option<Batch> {
         let sample = self.demand.next(self.wish.groups, &self.turn).await?;
         self.turn.advance(sample.at, sample.pace);
+        // The tick nearest to the wished time: one a moment early would otherwise put it off by a whole pace.
+        let soon = sample.at + sample.pace / 2;
         let again = |full: Instant| {
             self.wish
                 .full_every
-                .is_some_and(|every| sample.at >= full + every)
+                .is_some_and(|every| soon >= full + every)
         };
         let batch = Batch::new(sample.clone(), self.base, self.full.is_none_or(again));
         if batch.is_full() {

@@ -39,7 +39,7 @@ fn nova(bench: &Bench, daemon: &Daemon, files: &std::path::Path) -> Result<Lines
     std::fs::create_dir(&state)?;
     let mut command = daemon.inside(python);
     command
-        .arg(repository("benches/nova.py"))
+        .arg(repository("benches/nova_driver.py"))
         .arg(state)
         .arg(files.join(format!("image-{IMAGE_MIB}.raw")))
         .stderr(std::process::Stdio::null());

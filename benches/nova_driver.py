@@ -1,7 +1,7 @@
 """Nova's LibvirtDriver, alone: no database, no message queue, no neutron, no glance; privsep in process, so that the hop to
 its daemon is not charged to it. Answers lines of JSON on standard input, as every peer of the bench does.
 
-nova.py STATE_DIR IMAGE. Asked {"do": "spawn"}, {"do": "destroy"} or {"do": "resources"} it answers {"ms": how long it took}.
+nova_driver.py STATE_DIR IMAGE. Asked {"do": "spawn"}, {"do": "destroy"} or {"do": "resources"} it answers {"ms": how long it took}.
 """
 
 import contextlib
