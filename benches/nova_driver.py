@@ -59,7 +59,11 @@ def configure():
     base = f"{STATE}/instances/_base"
     os.makedirs(base, exist_ok=True)
     # Nova names a cached image so; it is there already, as computelet's is.
-    shutil.copy(IMAGE_FILE, f"{base}/{hashlib.sha1(IMAGE.encode()).hexdigest()}")
+    cached = f"{base}/{hashlib.sha1(IMAGE.encode()).hexdigest()}"
+    shutil.copy(IMAGE_FILE, cached)
+    # Nova takes a boot sector without partitions for an attack. How long a start takes does not hang on what boots.
+    with open(cached, "r+b") as file:
+        file.write(bytes(512))
     path = f"{STATE}/nova.conf"
     with open(path, "w") as file:
         file.write(CONFIG)

@@ -1,6 +1,6 @@
 //! Numbers: medians, paired ratios, and what a process costs.
 
-use std::{fs, time::Duration};
+use std::{collections::HashMap, fs, time::Duration};
 
 /// Values of one kind, in the order they were taken.
 #[derive(Clone, Debug, Default)]
@@ -45,16 +45,46 @@ impl Sample {
     }
 }
 
-/// Processor time of a process's living threads, in milliseconds.
-#[allow(clippy::cast_precision_loss, reason = "far below 2^52 ns")]
-pub(crate) fn cpu_ms(pid: u32) -> f64 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
-    let of_thread = |thread: fs::DirEntry| {
+/// Processor time of some processes from now on, by what the scheduler has counted for each thread.
+///
+/// A thread that ends is left out with what it used before: those of a pool end because they had nothing to do.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    pids: Vec<u32>,
+    begun: HashMap<u32, u64>,
+}
+
+impl Meter {
+    /// Begins to count.
+    pub(crate) fn start(pids: &[u32]) -> Self {
+        Self {
+            pids: pids.to_vec(),
+            begun: threads(pids),
+        }
+    }
+
+    /// Milliseconds since then.
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52 ns")]
+    pub(crate) fn ms(&self) -> f64 {
+        let used = |(thread, ns): (u32, u64)| {
+            ns.saturating_sub(self.begun.get(&thread).copied().unwrap_or(0))
+        };
+        threads(&self.pids).into_iter().map(used).sum::<u64>() as f64 / 1e6
+    }
+}
+
+/// Nanoseconds that each living thread has run.
+fn threads(pids: &[u32]) -> HashMap<u32, u64> {
+    let folders = pids
+        .iter()
+        .map(|pid| fs::read_dir(format!("/proc/{pid}/task")));
+    let threads = folders.flatten().flatten().flatten();
+    let used = threads.filter_map(|thread| {
         let words = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        words.split_ascii_whitespace().next()?.parse::<u64>().ok()
-    };
-    let ns: u64 = threads.flatten().flatten().filter_map(of_thread).sum();
-    ns as f64 / 1e6
+        let ns = words.split_ascii_whitespace().next()?.parse().ok()?;
+        Some((thread.file_name().to_str()?.parse().ok()?, ns))
+    });
+    used.collect()
 }
 
 /// Memory that a process has of its own and shares, in KiB.

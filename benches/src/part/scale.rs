@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use computedriver::v1;
 
-use super::Bench;
+use super::{
+    Bench,
+    stats::{self, Seat},
+};
 use crate::{
     guests,
     report::{Page, Row, figure},
-    sample::{self, Sample},
+    sample::{self, Meter, Sample},
     server::{Server, folder},
 };
 
@@ -35,6 +38,15 @@ pub(super) async fn run(bench: &Bench, page: &mut Page) -> Result<()> {
             "GetAvailableResource, p50 ms",
             resource(&server, bench.rounds).await?,
         ));
+        let seat = Seat {
+            server: &server,
+            libvirtd: None,
+            guests,
+        };
+        let tick = stats::tick(&seat, stats::CHEAP, 1).await?;
+        costs.push(("tick without block, CPU ms", tick.whole()));
+        let tick = stats::tick(&seat, stats::BLOCK, 1).await?;
+        costs.push(("tick with block, CPU ms", tick.whole()));
         page.grow(guests, costs);
     }
     idle(&server, page).await
@@ -79,9 +91,9 @@ async fn resource(server: &Server, rounds: usize) -> Result<f64> {
 
 async fn idle(server: &Server, page: &mut Page) -> Result<()> {
     let pid = server.pid();
-    let (before, since) = (sample::cpu_ms(pid), Instant::now());
+    let (meter, since) = (Meter::start(&[pid]), Instant::now());
     tokio::time::sleep(IDLE).await;
-    let share = (sample::cpu_ms(pid) - before) / (since.elapsed().as_secs_f64() * 1e3) * 100.0;
+    let share = meter.ms() / (since.elapsed().as_secs_f64() * 1e3) * 100.0;
     let rss = sample::rss_kib(pid) / 1024.0;
     let mut row = |what: &str, found, unit, goal| {
         page.add(Row {

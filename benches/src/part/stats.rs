@@ -15,7 +15,7 @@ use super::Bench;
 use crate::{
     guests,
     report::{Page, Row, figure},
-    sample::{self, Sample},
+    sample::{Meter, Sample},
     server::{Daemon, Server, folder},
 };
 
@@ -25,8 +25,9 @@ const COLLECTORS: usize = 20;
 const SUBSCRIBERS: usize = 100;
 /// How long ticks of a second are watched in one round.
 const WATCH: Duration = Duration::from_secs(8);
-const CHEAP: &[StatsGroup] = &[StatsGroup::State, StatsGroup::Cpu, StatsGroup::Interface];
-const BLOCK: &[StatsGroup] = &[
+pub(super) const CHEAP: &[StatsGroup] =
+    &[StatsGroup::State, StatsGroup::Cpu, StatsGroup::Interface];
+pub(super) const BLOCK: &[StatsGroup] = &[
     StatsGroup::State,
     StatsGroup::Cpu,
     StatsGroup::Interface,
@@ -36,21 +37,24 @@ const EXPORTER: &str = "prometheus-libvirt-exporter";
 
 /// Processor time of one tick, ms.
 #[derive(Clone, Copy, Default)]
-struct Cost {
+pub(super) struct Cost {
     server: f64,
     libvirtd: f64,
 }
 
 impl Cost {
-    fn whole(self) -> f64 {
+    /// Of both.
+    pub(super) fn whole(self) -> f64 {
         self.server + self.libvirtd
     }
 }
 
 /// A server, and the libvirtd under it.
-struct Seat<'a> {
-    server: &'a Server,
-    libvirtd: Option<u32>,
+pub(super) struct Seat<'a> {
+    pub(super) server: &'a Server,
+    pub(super) libvirtd: Option<u32>,
+    /// How many guests a whole batch holds at least.
+    pub(super) guests: usize,
 }
 
 pub(super) async fn run(bench: &Bench, page: &mut Page) -> Result<()> {
@@ -64,10 +68,12 @@ pub(super) async fn run(bench: &Bench, page: &mut Page) -> Result<()> {
     let across = Seat {
         server: &system,
         libvirtd: Some(daemon.pid()?),
+        guests: FEW,
     };
     let through = Seat {
         server: &embedded,
         libvirtd: None,
+        guests: FEW,
     };
     let exporter = Exporter::start(&daemon);
     for (guests, more) in [(FEW, FEW), (MANY, MANY - FEW)] {
@@ -118,15 +124,14 @@ impl Exporter {
     /// What so many scrapes at once cost it and libvirtd.
     fn cost(&self, daemon: &Daemon, scrapes: usize) -> Result<f64> {
         let pids = [self.0.id(), daemon.pid()?];
-        let before: f64 = pids.iter().map(|pid| sample::cpu_ms(*pid)).sum();
+        let meter = Meter::start(&pids);
         let begun: Vec<_> = (0..scrapes)
             .map(|_| scrape(daemon))
             .collect::<Result<_>>()?;
         for mut one in begun {
             ensure!(one.wait()?.success(), "a scrape failed");
         }
-        let after: f64 = pids.iter().map(|pid| sample::cpu_ms(*pid)).sum();
-        Ok(after - before)
+        Ok(meter.ms())
     }
 }
 
@@ -167,34 +172,35 @@ async fn subscribe(
 
 /// What one tick costs while so many listen, each of whom must get all of it.
 #[allow(clippy::cast_precision_loss, reason = "some hundreds")]
-async fn tick(seat: &Seat<'_>, groups: &[StatsGroup], listeners: usize) -> Result<Cost> {
+pub(super) async fn tick(seat: &Seat<'_>, groups: &[StatsGroup], listeners: usize) -> Result<Cost> {
     let got = Rc::new(Cell::new(0_usize));
     let mut reading = Vec::new();
     for _ in 0..listeners {
         let (mut stream, got) = (subscribe(seat.server, groups).await?, got.clone());
         reading.push(async move {
             while let Ok(Some(batch)) = stream.message().await {
-                got.set(got.get() + usize::from(batch.instances.len() >= FEW));
+                got.set(got.get() + usize::from(batch.instances.len() >= seat.guests));
             }
         });
     }
-    let read = || Cost {
-        server: sample::cpu_ms(seat.server.pid()),
-        libvirtd: seat.libvirtd.map_or(0.0, sample::cpu_ms),
-    };
-    let (before, since) = (read(), Instant::now());
+    let meters = (
+        Meter::start(&[seat.server.pid()]),
+        Meter::start(seat.libvirtd.as_slice()),
+    );
+    let since = Instant::now();
     // Ends with the time; a listener whose stream ended is one too few below.
     let _ = tokio::time::timeout(WATCH, futures::future::join_all(reading)).await;
     tokio::time::sleep(WATCH.saturating_sub(since.elapsed())).await;
-    let (after, ticks) = (read(), since.elapsed().as_secs_f64());
+    let (server, libvirtd) = (meters.0.ms(), meters.1.ms());
+    let ticks = since.elapsed().as_secs_f64();
     let each = got.get() as f64 / listeners as f64;
     ensure!(
         each + 1.5 > ticks,
         "{listeners} listeners got {each} whole batches each in {ticks} s"
     );
     Ok(Cost {
-        server: (after.server - before.server) / ticks,
-        libvirtd: (after.libvirtd - before.libvirtd) / ticks,
+        server: server / ticks,
+        libvirtd: libvirtd / ticks,
     })
 }
 
