@@ -66,7 +66,10 @@ use super::{
 };
 use tracing::debug;
 
-use crate::{domain::Domain, model::InstanceId};
+use crate::{
+    domain::Domain,
+    model::{InstanceId, PowerState},
+};
 
 /// Cheap calls take microseconds; four threads keep two cores busy, and a call behind a thousand others still
 /// answers within a tenth of a second.
@@ -282,6 +285,22 @@ impl Libvirt {
         }
     }
 
+    /// Waits until the guest, which is off, is told to be. It may have gone by itself a moment ago, its event still on
+    /// its way; whoever destroyed it forgets it next, and then nothing is told of it.
+    async fn seen_off(&self, id: InstanceId, told: Option<u64>) {
+        if told.is_none() {
+            return;
+        }
+        let on = [Some(PowerState::Running), Some(PowerState::Paused)];
+        let mut signal = self.exchange.signals.watch(id);
+        let off = signal.wait_for(|signal| !on.contains(&signal.state));
+        if tokio::time::timeout(HEARD, off).await.is_err() {
+            let last = signal.borrow().generation;
+            let signals = &self.exchange.signals;
+            signals.observe(id, last, PowerState::Shutdown, Some(false));
+        }
+    }
+
     fn judge(&self, fault: Fault, call: Call) -> HypervisorError {
         if fault.is_loss() {
             self.exchange.suspect();
@@ -353,6 +372,7 @@ impl Hypervisor for Libvirt {
             .call(call, move |conn| guest::destroy(conn, id))
             .await?;
         self.heard(id, told, did).await;
+        self.seen_off(id, told).await;
         Ok(())
     }
 
