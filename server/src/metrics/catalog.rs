@@ -128,7 +128,7 @@ families! {
     SAMPLER_ROUNDS: Counter = "computelet.sampler.rounds", "{round}", ["source"];
     /// Time that its asking took.
     SAMPLER_TIME: Counter = "computelet.sampler.time", "s", ["source"];
-    /// Guests in its last sample, by whether they could be measured.
+    /// Guests in its last sample, by whether they could be measured; none once nobody has listened for a minute.
     SAMPLER_GUESTS: Gauge = "computelet.sampler.guests", "{instance}", ["health"];
     /// What the cached images take on disk.
     IMAGE_CACHE_SIZE: Gauge = "computelet.image.cache.size", "By", [];

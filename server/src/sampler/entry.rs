@@ -145,17 +145,18 @@ impl Entry {
         self.on && self.host == Health::Measured
     }
 
-    /// Whether an answer of the host was missed, or one of its monitor.
-    pub(super) fn is_missed(&self, host: bool, monitor: bool) -> bool {
-        (host && self.host != Health::Measured) || (monitor && self.monitor != Health::Measured)
+    /// Whether an answer that `groups` rest on was missed: the host's, or its monitor's.
+    pub(super) fn is_missed(&self, groups: Groups) -> bool {
+        (groups.intersects(Groups::HOST) && self.host != Health::Measured)
+            || (groups.intersects(Groups::MONITOR) && self.monitor != Health::Measured)
     }
 
     /// Forgets that answers were missed, when nobody is there who could be told.
-    pub(super) fn lapse(&mut self, host: bool, monitor: bool) {
-        if host {
+    pub(super) fn lapse(&mut self, groups: Groups) {
+        if groups.intersects(Groups::HOST) {
             self.host = Health::Measured;
         }
-        if monitor {
+        if groups.intersects(Groups::MONITOR) {
             self.monitor = Health::Measured;
         }
     }

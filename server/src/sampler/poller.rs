@@ -117,10 +117,13 @@ impl Poller {
             *over = idle.is_some_and(|since| now >= since + LAPSE);
             *idle = (!is_wanted).then(|| idle.unwrap_or(now));
         }
-        let [host, monitor] = over;
+        let mut lapsed = Groups::empty();
+        for (over, groups) in over.into_iter().zip([Groups::HOST, Groups::MONITOR]) {
+            lapsed.set(groups, over);
+        }
         for entry in self.entries.values_mut() {
-            if entry.is_missed(host, monitor) {
-                Arc::make_mut(entry).lapse(host, monitor);
+            if entry.is_missed(lapsed) {
+                Arc::make_mut(entry).lapse(lapsed);
             }
         }
     }

@@ -39,7 +39,7 @@ impl Lives {
         let known = lives.get(&id).filter(|life| life.is(run, seen));
         let life = Life {
             run,
-            seen: seen.or(known.and_then(|life| life.seen)),
+            seen: seen.or_else(|| known.and_then(|life| life.seen)),
             told: known.map_or_else(|| seen.unwrap_or_else(|| run.into()), |life| life.told),
         };
         lives.insert(id, life);
