@@ -1,9 +1,12 @@
 //! Streams of counters of real guests, one of which hangs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use computedriver::v1::{self, SampleStatus};
-use tonic::{Code, Status, Streaming};
+use computedriver::v1::{self, SampleStatus, stats_service_client::StatsServiceClient};
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
 use uuid::Uuid;
 
 use crate::support::{Sandbox, command, reason, request};
@@ -18,6 +21,15 @@ const SECOND: Option<prost_types::Duration> = Some(prost_types::Duration {
     nanos: 0,
 });
 
+/// A batch each second may be late on a busy machine, but not as late as one that waits for a guest that hangs.
+const LATE: Duration = Duration::from_secs(4);
+
+/// Less than two batches with everything, bytes.
+const WINDOW: u32 = 512;
+
+/// Batches of which one who does not read can have been sent but a few.
+const MANY: u64 = 20;
+
 /// Sends a signal to an emulator.
 fn signal(name: &str, pid: u32) {
     let done = command("kill").args([name, &pid.to_string()]).status();
@@ -29,32 +41,72 @@ struct Disks {
     stream: Streaming<v1::StreamBlockStatsResponse>,
     known: BTreeMap<String, v1::InstanceBlockStats>,
     sequence: u64,
+    /// Whether only changes are asked for.
+    changes: bool,
+    /// Between the last two batches.
+    span: Duration,
 }
 
 impl Disks {
+    /// What changes, each second.
     async fn of(sandbox: &Sandbox) -> Self {
+        Self::by(sandbox.stats().await, None).await
+    }
+
+    /// Everything, about each second.
+    async fn all_of(sandbox: &Sandbox) -> Self {
+        Self::by(sandbox.stats().await, SECOND).await
+    }
+
+    /// The same over a connection that takes no more than a few batches from who does not read.
+    async fn narrow(sandbox: &Sandbox) -> Self {
+        let endpoint = Endpoint::from_shared(format!("unix:{}", sandbox.socket().display()));
+        let narrow = endpoint.unwrap().initial_stream_window_size(WINDOW);
+        let channel = narrow.connect().await.expect("the server listens");
+        Self::by(StatsServiceClient::new(channel), SECOND).await
+    }
+
+    async fn by(
+        mut stats: StatsServiceClient<Channel>,
+        full_every: Option<prost_types::Duration>,
+    ) -> Self {
         let asked = v1::StreamBlockStatsRequest {
             interval: SECOND,
+            full_every,
             ..Default::default()
         };
-        let stream = sandbox.stats().await.stream_block_stats(asked).await;
+        let stream = stats.stream_block_stats(asked).await;
         Self {
             stream: stream.unwrap().into_inner(),
+            changes: full_every.is_none(),
             known: BTreeMap::new(),
             sequence: 0,
+            span: Duration::ZERO,
         }
     }
 
-    /// Reads one batch.
-    async fn read(&mut self) {
+    /// Reads one batch. Whom it tells of.
+    async fn read(&mut self) -> Vec<String> {
         let batch = self.stream.message().await.unwrap().expect("a batch");
-        assert_eq!(batch.full, self.sequence == 0, "only the first is full");
+        let first = self.sequence == 0;
+        assert!(batch.full || !first, "the first is full");
+        assert!(
+            !batch.full || !self.changes || first,
+            "no other was asked for"
+        );
         assert!(batch.sequence > self.sequence && batch.collect_time.is_some());
         self.sequence = batch.sequence;
+        self.span = batch.interval.unwrap_or_default().try_into().unwrap();
+        let whose = batch.instances.iter().flat_map(|one| one.sample.as_ref());
+        let told = whose.map(|sample| sample.instance_id.clone()).collect();
+        if batch.full {
+            self.known.clear();
+        }
         for instance in batch.instances {
             let sample = instance.sample.as_ref().expect("whose it is");
             self.known.insert(sample.instance_id.clone(), instance);
         }
+        told
     }
 
     fn status(&self, id: &str) -> Option<SampleStatus> {
@@ -96,7 +148,7 @@ async fn a_stopped_guest_turns_stale_and_stalls_nobody(sandbox: &mut Sandbox) {
     };
     let (well, _) = sandbox.spawn(request()).await.unwrap();
     let (stuck, well) = (stuck.instance_id, well.instance_id);
-    let (mut disks, mut unread) = (Disks::of(sandbox).await, Disks::of(sandbox).await);
+    let (mut disks, mut unread) = (Disks::of(sandbox).await, Disks::narrow(sandbox).await);
     disks.until(&stuck, SampleStatus::Ok).await;
     assert_eq!(disks.status(&well), Some(SampleStatus::Ok));
     let root = &disks.known[&stuck].disks[0];
@@ -106,16 +158,18 @@ async fn a_stopped_guest_turns_stale_and_stalls_nobody(sandbox: &mut Sandbox) {
     disks.until(&stuck, SampleStatus::Stale).await;
     let since = disks.known[&stuck].sample.as_ref().unwrap().stale_since;
     assert!(since.is_some());
-    let sequence = disks.sequence;
-    for _ in 0..5 {
-        disks.read().await;
-        assert_eq!(disks.status(&well), Some(SampleStatus::Ok));
-        assert!(!disks.known[&well].disks.is_empty());
-        let stale = disks.known[&stuck].sample.as_ref().unwrap();
+    let (mut all, mut told) = (Disks::all_of(sandbox).await, 0);
+    for _ in 0..6 {
+        told += usize::from(all.read().await.contains(&well));
+        assert!(all.span < LATE, "{:?}", all.span);
+        assert_eq!(all.status(&well), Some(SampleStatus::Ok));
+        assert!(!all.known[&well].disks.is_empty());
+        let stale = all.known[&stuck].sample.as_ref().unwrap();
+        assert_eq!(stale.status(), SampleStatus::Stale);
         assert_eq!(stale.stale_since, since, "it is stale since the same time");
     }
-    // The sampler may have made one more for somebody who came; never one less.
-    assert!(disks.sequence >= sequence + 5);
+    assert!(told >= 3, "the other is measured anew: {told}");
+    drop(all);
 
     let cheap = usage(sandbox, &stuck).await;
     let state = cheap.sample.as_ref().unwrap().status();
@@ -130,11 +184,23 @@ async fn a_stopped_guest_turns_stale_and_stalls_nobody(sandbox: &mut Sandbox) {
 
     signal("-CONT", pid);
     disks.until(&stuck, SampleStatus::Ok).await;
-    // Who has read nothing all the time learns the same.
-    while unread.sequence < disks.sequence {
-        unread.read().await;
+    // Who has read nothing all the time was not sent everything, and learns the same.
+    while disks.sequence < MANY {
+        disks.read().await;
     }
-    assert_eq!(unread.status(&stuck), Some(SampleStatus::Ok));
+    let (mut gap, mut span) = (0, Duration::ZERO);
+    while unread.sequence < disks.sequence {
+        let before = unread.sequence;
+        unread.read().await;
+        if before > 0 && unread.sequence - before > gap {
+            (gap, span) = (unread.sequence - before, unread.span);
+        }
+    }
+    assert!(gap > MANY / 4 && span > LATE, "{gap} in {span:?}");
+    for id in [&stuck, &well] {
+        assert_eq!(unread.status(id), Some(SampleStatus::Ok));
+        assert!(!unread.known[id].disks.is_empty());
+    }
 
     for id in [&stuck, &well] {
         sandbox.destroy(id).await.unwrap();
