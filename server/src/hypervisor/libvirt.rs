@@ -11,6 +11,7 @@
 //! kind wait.
 //! A call that runs over its limit goes on by itself; its caller is told that it may still take effect.
 
+mod call;
 mod call_watch;
 mod capability;
 mod counters;
@@ -20,6 +21,8 @@ mod fault;
 mod ffi;
 mod guest;
 mod handles;
+mod info;
+mod known;
 mod lifecycle;
 mod line;
 mod link;
@@ -33,23 +36,17 @@ mod turn;
 mod worker;
 mod xml;
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use virt::connect::Connect;
 
 use self::{
-    call_watch::CallWatch,
+    call::{Call, Kind},
     counters::Counters,
     embed::Root,
-    fault::Fault,
     guest::Did,
-    handles::Handles,
     link::Exchange,
     reaper::Reaper,
     turn::Turns,
@@ -96,35 +93,9 @@ const GIVEN_UP: usize = 8;
 const GIVEN_UP_EMBEDDED: usize = 64;
 /// A start takes half a second: 64 behind four workers wait eight.
 const SLOW_QUEUE: usize = 64;
-/// Starting and stopping a guest may take so many times as long as any other call: QEMU has to start, or to die.
-const SLOW_LIMIT: u32 = 4;
 
 /// An event comes within a millisecond of the call's answer; a loop that is late by more than this is not waited for.
 const HEARD: Duration = Duration::from_secs(1);
-
-/// Which threads a call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Cheap,
-    Slow,
-    Monitor,
-    Agent,
-}
-
-/// A call by its kind, libvirt's name for it, and the guest it is about.
-#[derive(Clone, Copy, Debug)]
-struct Call {
-    kind: Kind,
-    name: &'static str,
-    guest: Option<InstanceId>,
-}
-
-impl Call {
-    fn of(kind: Kind, name: &'static str, guest: InstanceId) -> Self {
-        let guest = Some(guest);
-        Self { kind, name, guest }
-    }
-}
 
 /// The hypervisor through libvirt.
 pub struct Libvirt {
@@ -194,86 +165,6 @@ impl Libvirt {
         [&self.cheap, &self.slow, &self.monitor, &self.agent]
     }
 
-    /// Runs `f` on a thread that may block: `Unavailable` at once while the link is not up, `Busy` at once when the
-    /// queue is full, `Timeout` when its time is over. Look-up and action share one closure, so that handles of libvirt's
-    /// are born and dropped on the same worker.
-    ///
-    /// # Cancel safety
-    /// A call that is dropped before its turn never runs; one that runs goes on.
-    async fn call<T: Send + 'static>(
-        &self,
-        call: Call,
-        f: impl FnOnce(&Connect) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T> {
-        self.call_again(call, |conn, _| f(conn)).await
-    }
-
-    /// The same, with the handles that the worker has kept of earlier calls.
-    async fn call_again<T: Send + 'static>(
-        &self,
-        call: Call,
-        f: impl FnOnce(&Connect, &mut Handles) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T> {
-        let route = self.exchange.route()?;
-        let (pool, limit) = match call.kind {
-            Kind::Cheap => (&self.cheap, self.call_timeout),
-            Kind::Slow => (&self.slow, self.call_timeout * SLOW_LIMIT),
-            Kind::Monitor => (&self.monitor, self.monitor_timeout),
-            Kind::Agent => (&self.agent, self.call_timeout),
-        };
-        let (answer_tx, answer_rx) = oneshot::channel();
-        let watch = CallWatch::new(call.name);
-        let watched = watch.clone();
-        let job = move |line: &mut line::Line| {
-            if answer_tx.is_closed() {
-                return watched.refuse();
-            }
-            watched.begin();
-            let done = line
-                .connect(&route)
-                .and_then(|(conn, handles)| f(conn, handles));
-            if done.as_ref().is_err_and(Fault::is_loss) {
-                line.hang_up();
-            }
-            watched.end(if done.is_ok() { "ok" } else { "failed" });
-            // When nobody waits any more, what was done is seen by whoever looks next.
-            let _ = answer_tx.send(done);
-        };
-        let deadline = Instant::now() + limit;
-        pool.submit(Box::new(job), deadline)
-            .map_err(|worker::Full| {
-                watch.refuse();
-                HypervisorError::Busy
-            })?;
-        let answer = tokio::time::timeout(limit, answer_rx).await;
-        match answer {
-            Ok(Ok(done)) => done.map_err(|fault| self.judge(fault, call)),
-            // The worker panicked, or the pool ended.
-            Ok(Err(_)) if Instant::now() < deadline => {
-                watch.end("failed");
-                Err(HypervisorError::Failed {
-                    call: call.name,
-                    message: "the call was lost".to_owned(),
-                    code: 0,
-                    domain: 0,
-                })
-            }
-            // The guest was never asked: others kept the threads.
-            _ if call.kind == Kind::Monitor && !watch.has_begun() => {
-                watch.refuse();
-                Err(HypervisorError::Busy)
-            }
-            // Its time was over, before its turn or in it.
-            Ok(Err(_)) | Err(_) => {
-                watch.end("timeout");
-                Err(HypervisorError::Timeout {
-                    call: call.name,
-                    limit,
-                })
-            }
-        }
-    }
-
     /// Waits until libvirt's event of what was done has come, so that it is told before whatever the caller does next.
     async fn heard(&self, id: InstanceId, told: Option<u64>, did: Did) {
         if let (Some(told), Did::Change) = (told, did) {
@@ -299,15 +190,6 @@ impl Libvirt {
             let signals = &self.exchange.signals;
             signals.observe(id, last, PowerState::Shutdown, Some(false));
         }
-    }
-
-    fn judge(&self, fault: Fault, call: Call) -> HypervisorError {
-        if fault.is_loss() {
-            self.exchange.suspect();
-        }
-        let error = fault.into_error(call.name, call.guest);
-        debug!(call = call.name, %error, "libvirt did not do it");
-        error.public()
     }
 }
 
@@ -384,35 +266,26 @@ impl Hypervisor for Libvirt {
     }
 
     async fn info(&self, id: InstanceId) -> Result<GuestInfo> {
-        let exchange = self.exchange.clone();
-        let call = Call::of(Kind::Cheap, "virDomainGetInfo", id);
-        let info = move |conn: &Connect, handles: &mut Handles| {
-            guest::info(conn, handles, &exchange.owned, id)
-        };
-        self.call_again(call, info).await
+        info::of(self, id).await
     }
 
     async fn list(&self) -> Result<Vec<(InstanceId, GuestInfo)>> {
         let exchange = self.exchange.clone();
-        let call = Call {
-            kind: Kind::Cheap,
-            name: "virConnectListAllDomains",
-            guest: None,
-        };
+        let call = Call::plain(Kind::Cheap, "virConnectListAllDomains");
         self.call(call, move |conn| guest::list(conn, &exchange.owned))
             .await
     }
 
     async fn live(&self, id: InstanceId) -> Result<LiveGuest> {
         let exchange = self.exchange.clone();
-        let call = Call::of(Kind::Cheap, "virDomainGetXMLDesc", id);
+        let call = Call::reading(Kind::Cheap, "virDomainGetXMLDesc", id);
         self.call(call, move |conn| guest::live(conn, &exchange.owned, id))
             .await
     }
 
     async fn ping_agent(&self, id: InstanceId) -> Result<()> {
         let turn = self.turns.take(id).ok_or(HypervisorError::Busy)?;
-        let call = Call::of(Kind::Agent, "virDomainGetTime", id);
+        let call = Call::reading(Kind::Agent, "virDomainGetTime", id);
         let ping = move |conn: &Connect| {
             let _turn = turn;
             guest::ping_agent(conn, id)
@@ -423,11 +296,7 @@ impl Hypervisor for Libvirt {
     async fn host_counters(&self, groups: Groups) -> Result<Vec<HostCounters>> {
         let sweep = self.counters.sweep(self.call_timeout).await?;
         let (exchange, counters) = (self.exchange.clone(), self.counters.clone());
-        let call = Call {
-            kind: Kind::Cheap,
-            name: "virConnectGetAllDomainStats",
-            guest: None,
-        };
+        let call = Call::plain(Kind::Cheap, "virConnectGetAllDomainStats");
         let count = move |conn: &Connect| {
             let _sweep = sweep;
             counters::all(conn, &exchange.owned, &counters, groups)
@@ -437,7 +306,7 @@ impl Hypervisor for Libvirt {
 
     async fn host_counters_of(&self, id: InstanceId, groups: Groups) -> Result<HostCounters> {
         let (exchange, counters) = (self.exchange.clone(), self.counters.clone());
-        let call = Call::of(Kind::Cheap, "virDomainListGetStats", id);
+        let call = Call::reading(Kind::Cheap, "virDomainListGetStats", id);
         let count =
             move |conn: &Connect| counters::one(conn, &exchange.owned, &counters, id, groups);
         self.call(call, count).await
@@ -452,7 +321,7 @@ impl Hypervisor for Libvirt {
             counters::Turn::Answered(counted) => return Ok(counted),
         };
         let (exchange, counters) = (self.exchange.clone(), self.counters.clone());
-        let call = Call::of(Kind::Monitor, "virDomainListGetStats", id);
+        let call = Call::reading(Kind::Monitor, "virDomainListGetStats", id);
         let ask = move |conn: &Connect| {
             let counted = counters::ask(conn, &exchange.owned, &counters, id, groups)?;
             asking.answered(groups, &counted);
@@ -467,6 +336,7 @@ impl Hypervisor for Libvirt {
 
     fn forget(&self, id: InstanceId) {
         self.exchange.signals.forget(id);
+        self.exchange.known.forget(id);
     }
 
     fn hear(&self) -> Hearing {

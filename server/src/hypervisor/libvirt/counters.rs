@@ -76,6 +76,17 @@ impl Counters {
         self.lives.tell(id, run, sight.map(Sight::life))
     }
 
+    /// What tells the guest's emulator from all others, as far as it can be seen.
+    pub(super) fn seen_life(&self, id: InstanceId) -> Option<u64> {
+        self.emulators.look(id).map(|sight| sight.life())
+    }
+
+    /// Processor time of that emulator, if it is still the guest's.
+    pub(super) fn cpu_time_ns(&self, id: InstanceId, life: u64) -> Option<u64> {
+        let sight = self.emulators.again(id)?;
+        (sight.life() == life).then(|| sight.cpu_time_ns())
+    }
+
     /// Whether to look at the guest before it is asked: what was never seen cannot be seen to hang.
     pub(super) fn is_unseen(&self, id: InstanceId) -> bool {
         self.emulators.is_unseen(id)

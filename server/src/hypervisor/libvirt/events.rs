@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // `virt` wraps no event registration; each block states why it is sound
 
 mod device;
+mod size;
 
 use std::{
     ffi::{c_int, c_void},
@@ -31,6 +32,8 @@ pub(super) trait Listener: Send + Sync {
     fn agent(&self, guest: Uuid, open: bool);
     /// Something happened to a guest that changes neither its power nor its agent.
     fn event(&self, guest: Uuid, event: Event);
+    /// Something of a guest changed that is no news: it is to be read anew.
+    fn changed(&self, guest: Uuid);
     /// The connection is gone: `virConnectCloseReason`.
     fn closed(&self, reason: u32);
 }
@@ -92,7 +95,9 @@ impl Registration {
         ];
         let devices = device::callbacks();
         let devices = devices.map(|(id, callback)| registration.add(id, callback, listener));
-        let optional = optional.into_iter().chain(devices);
+        let sizes = size::callbacks();
+        let sizes = sizes.map(|(id, callback)| registration.add(id, callback, listener));
+        let optional = optional.into_iter().chain(devices).chain(sizes);
         for refused in optional.filter_map(Result::err) {
             tracing::debug!(error = refused.message(), "this driver lacks an event");
         }

@@ -30,6 +30,7 @@ use super::{
     events::{self, Listener, Registration},
     fault::Fault,
     guest::{self, Owned},
+    known::Known,
     lifecycle,
     line::{Conn, Route},
     names::Names,
@@ -77,6 +78,7 @@ pub(super) struct Exchange {
     pub(super) signals: Signals,
     pub(super) owned: Owned,
     pub(super) names: Names,
+    pub(super) known: Arc<Known>,
 }
 
 impl Exchange {
@@ -91,6 +93,7 @@ impl Exchange {
             signals: Signals::default(),
             owned: Owned::default(),
             names: Names::default(),
+            known: Arc::default(),
         })
     }
 
@@ -156,6 +159,7 @@ impl Exchange {
 
     fn publish_down(&self, reason: String) {
         *self.route.lock() = None;
+        self.known.clear();
         self.signals.herald.tell(Tiding::Down);
         self.link.send_if_modified(|link| {
             let down = Link::Down { reason };
@@ -169,9 +173,11 @@ impl Exchange {
 impl Listener for Exchange {
     fn lifecycle(&self, guest: Uuid, event: u32, detail: u32) {
         let id = InstanceId::from(guest);
+        self.known.touch(id);
         if event == sys::VIR_DOMAIN_EVENT_UNDEFINED {
             self.owned.forget(id);
             self.names.forget(id);
+            self.known.forget(id);
         }
         if let Some(change) = lifecycle::meaning(event, detail) {
             debug!(instance = %id, state = ?change.power, reason = change.word, "guest changed");
@@ -180,16 +186,23 @@ impl Listener for Exchange {
     }
 
     fn reboot(&self, guest: Uuid) {
+        self.changed(guest);
         let change = Change::new(EventKind::Rebooted, PowerState::Running, "rebooted");
         self.signals.change(InstanceId::from(guest), change);
     }
 
     fn agent(&self, guest: Uuid, open: bool) {
+        self.changed(guest);
         self.signals.agent(InstanceId::from(guest), open);
+    }
+
+    fn changed(&self, guest: Uuid) {
+        self.known.touch(InstanceId::from(guest));
     }
 
     fn event(&self, guest: Uuid, event: Event) {
         let guest = InstanceId::from(guest);
+        self.known.touch(guest);
         self.signals.event(guest, self.names.named(guest, event));
     }
 

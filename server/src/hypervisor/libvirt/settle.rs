@@ -29,11 +29,7 @@ const ADOPTION_LIMIT: Duration = Duration::from_secs(30);
 /// There is no event for the end of an adoption.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-const LIST: Call = Call {
-    kind: Kind::Slow,
-    name: "virConnectListAllDomains",
-    guest: None,
-};
+const LIST: Call = Call::plain(Kind::Slow, "virConnectListAllDomains");
 
 /// Returns when every guest is either known to run or known to be off.
 pub(super) async fn run(libvirt: &Libvirt) -> Result<()> {
@@ -51,6 +47,8 @@ pub(super) async fn run(libvirt: &Libvirt) -> Result<()> {
     };
     let root = root.path().to_owned();
     adopt(libvirt, &root).await?;
+    // What libvirt finds of a guest that it adopts is told by no event.
+    libvirt.exchange.known.clear();
     end_strays(libvirt, root).await
 }
 

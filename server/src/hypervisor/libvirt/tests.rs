@@ -4,7 +4,10 @@ mod daemon;
 mod embedded;
 mod test_driver;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::*;
 use crate::model::{PowerState, VirtType};

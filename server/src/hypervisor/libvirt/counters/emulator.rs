@@ -126,7 +126,8 @@ impl Emulators {
         self.seen.lock().retain(|id, _| present.contains(id));
     }
 
-    fn again(&self, id: InstanceId) -> Option<Sight> {
+    /// Looks at an emulator that was seen before; none when it is gone.
+    pub(super) fn again(&self, id: InstanceId) -> Option<Sight> {
         let emulator = self.seen.lock().get(&id).cloned()?;
         let process = Process::read(emulator.pid).ok()?;
         let same = process.started == emulator.started && process.status == Status::Alive;

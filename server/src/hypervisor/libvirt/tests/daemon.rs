@@ -117,6 +117,69 @@ async fn a_libvirtd_that_goes_away_is_noticed_and_joined_again() {
     libvirt.undefine(id).await.unwrap();
 }
 
+/// What others do to a guest, over a connection of their own.
+async fn another(uri: &str, id: InstanceId, what: fn(&virt::domain::Domain) -> bool) {
+    let uri = uri.to_owned();
+    let act = move || {
+        let theirs = Connect::open(Some(&uri)).unwrap();
+        what(&theirs.lookup_domain_by_uuid(id.uuid()).unwrap())
+    };
+    assert!(tokio::task::spawn_blocking(act).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_others_do_to_a_guest_is_told_once_it_was_heard() {
+    let Some((daemon, uri)) = Daemon::start().await else {
+        return;
+    };
+    let mut settings = LibvirtSettings::new(ConnectTo::Uri(uri.clone()));
+    settings.virt_type = VirtChoice::Qemu;
+    let libvirt = up(settings).await;
+    let id = running(&libvirt, &daemon).await;
+    let kept = |libvirt: &Libvirt| libvirt.exchange.known.last(id).is_some();
+    let told = async |state| {
+        let info = libvirt.info(id).await.unwrap();
+        assert_eq!(info.state, state);
+        info
+    };
+    type Act = fn(&virt::domain::Domain) -> bool;
+    let acts: [(Act, PowerState); 4] = [
+        (|theirs| theirs.suspend().is_ok(), PowerState::Paused),
+        (|theirs| theirs.resume().is_ok(), PowerState::Running),
+        (|theirs| theirs.destroy().is_ok(), PowerState::Shutdown),
+        (|theirs| theirs.create().is_ok(), PowerState::Running),
+    ];
+    let first = told(PowerState::Running).await;
+    assert!(kept(&libvirt), "what runs is known");
+    let again = told(PowerState::Running).await;
+    assert!(again.cpu_time_ns >= first.cpu_time_ns);
+    let same = GuestInfo {
+        cpu_time_ns: first.cpu_time_ns,
+        ..again
+    };
+    assert_eq!(same, first);
+    for (act, state) in acts {
+        // It is known when they act.
+        let _ = libvirt.info(id).await.unwrap();
+        another(&uri, id, act).await;
+        signalled(&libvirt, id, state).await;
+        told(state).await;
+        assert_eq!(kept(&libvirt), state != PowerState::Shutdown);
+    }
+    // It ends on its own, and nobody is told that it runs whose emulator is gone.
+    rustix::process::kill_process(pid(&daemon, id), rustix::process::Signal::KILL).unwrap();
+    signalled(&libvirt, id, PowerState::Shutdown).await;
+    told(PowerState::Shutdown).await;
+    // And what we do ourselves is true when the call has ended.
+    libvirt.start(id, StartMode::Paused).await.unwrap();
+    told(PowerState::Paused).await;
+    libvirt.resume(id).await.unwrap();
+    told(PowerState::Running).await;
+    libvirt.destroy(id).await.unwrap();
+    told(PowerState::Shutdown).await;
+    libvirt.undefine(id).await.unwrap();
+}
+
 /// The emulator of a guest, by the pid file that libvirtd keeps.
 fn pid(daemon: &Daemon, id: InstanceId) -> Pid {
     let file = format!("run/qemu/{}.pid", Domain::name_of(id));

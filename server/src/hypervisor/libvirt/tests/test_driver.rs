@@ -195,11 +195,7 @@ async fn a_call_that_runs_over_its_limit_is_told_and_the_next_ones_are_served() 
     let libvirt = up(settings).await;
     let (_hang, hung) = std::sync::mpsc::channel::<()>();
     let hung = Arc::new(parking_lot::Mutex::new(hung));
-    let call = Call {
-        kind: Kind::Agent,
-        name: "hang",
-        guest: None,
-    };
+    let call = Call::plain(Kind::Agent, "hang");
     for _ in 0..AGENT.workers {
         let hung = hung.clone();
         let answer = libvirt
@@ -219,11 +215,7 @@ async fn a_call_that_panics_costs_itself_only() {
         "test:///default".to_owned(),
     )))
     .await;
-    let call = Call {
-        kind: Kind::Cheap,
-        name: "panic",
-        guest: None,
-    };
+    let call = Call::plain(Kind::Cheap, "panic");
     for _ in 0..=CHEAP.workers {
         let answer: Result<()> = libvirt.call(call, |_| panic!("as virt does")).await;
         assert!(
