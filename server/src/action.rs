@@ -1,8 +1,12 @@
 //! One recipe a verb: which steps, in which order.
 
 mod destroy;
+mod pause;
+mod power_off;
+mod power_on;
 mod pull_image;
 mod spawn;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -11,11 +15,14 @@ use async_trait::async_trait;
 use crate::{
     error::Result,
     host::Host,
-    model::{InstanceId, InstanceRecord, Verb},
+    model::{InstanceId, Verb},
     task::Task,
 };
 
 pub use destroy::Destroy;
+pub use pause::{Pause, Unpause};
+pub use power_off::{Patience, PowerOff, PoweredOff};
+pub use power_on::PowerOn;
 pub use pull_image::PullImage;
 pub use spawn::Spawn;
 
@@ -33,17 +40,17 @@ pub trait Action: Send + Sync + 'static {
         None
     }
 
-    /// Whether it may begin now; asked once nothing else holds the instance.
+    /// Whether it may begin now; asked once nothing else holds the instance. Asks no hypervisor: what hangs on the guest's
+    /// state is the first thing that `run` looks at. Unless said otherwise, the instance must be there, and whole.
     ///
     /// # Errors
     /// When the host's present state forbids it.
-    fn admit(&self, host: &Host) -> Result<()>;
-
-    /// Does it, step by step. When it fails, the task takes back what it began.
-    async fn run(&self, task: &mut Task) -> Result<()>;
-
-    /// The instance as it is from now on, to be written down with the operation's end.
-    fn result(&self) -> Option<InstanceRecord> {
-        None
+    fn admit(&self, host: &Host) -> Result<()> {
+        let instance = self.instance();
+        instance.map_or(Ok(()), |id| standing::present(host, id).map(drop))
     }
+
+    /// Does it, step by step. When it fails, the task takes back what it began. What is to be written down with the
+    /// operation's end is told to the task: [`Task::keep`], [`Task::answer`].
+    async fn run(&self, task: &mut Task) -> Result<()>;
 }

@@ -16,6 +16,7 @@ mod peer;
 mod stats;
 pub mod status;
 mod stream;
+mod work;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@
 pub mod fake;
 pub mod libvirt;
 mod news;
+pub mod power;
 mod public;
 mod signals;
 pub mod stats;
@@ -16,7 +17,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use self::stats::{Groups, HostCounters, MonitorCounters};
+use self::{
+    power::Power,
+    stats::{Groups, HostCounters, MonitorCounters},
+};
 use crate::{
     domain::Domain,
     error::{Classify, Details, Kind},
@@ -71,7 +75,7 @@ pub struct Capabilities {
 pub enum StartMode {
     /// Running.
     Running,
-    /// Stopped, until [`Hypervisor::resume`].
+    /// Stopped, until [`Power::resume`].
     Paused,
 }
 
@@ -251,7 +255,7 @@ pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 
 /// The one seam between computelet and whatever runs its guests.
 #[async_trait]
-pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
+pub trait Hypervisor: Power + Send + Sync + std::fmt::Debug + 'static {
     /// Whether it can be asked, now and from now on.
     fn link(&self) -> watch::Receiver<Link>;
 
@@ -261,11 +265,11 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// Defines the guest, or redefines one of ours. A domain that is not ours is refused with `Foreign`.
     async fn define(&self, domain: &Domain) -> Result<()>;
 
+    /// Defines the guest by words that [`Domain::to_xml`] said before.
+    async fn define_again(&self, id: InstanceId, xml: String) -> Result<()>;
+
     /// Starts a defined guest; success when it runs already.
     async fn start(&self, id: InstanceId, mode: StartMode) -> Result<()>;
-
-    /// Lets the vCPUs of a paused guest go; success when they run already.
-    async fn resume(&self, id: InstanceId) -> Result<()>;
 
     /// Stops the guest at once, as if its power was cut; success when it is absent or off.
     async fn destroy(&self, id: InstanceId) -> Result<()>;

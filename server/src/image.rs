@@ -148,6 +148,11 @@ impl Images {
         formatted::formatted(&folder, filesystem, label, size).await
     }
 
+    /// What a disk that rests on the image begins as; none when the cache does not have it.
+    pub fn base(&self, key: &ImageKey) -> Option<Base> {
+        self.intake.cache.base(key)
+    }
+
     /// Notes that a disk of `instance` rests on an image, which stays from now on. Told again after a restart.
     pub fn pin(&self, key: &ImageKey, instance: InstanceId) {
         self.intake.cache.pin(key, instance);

@@ -20,6 +20,6 @@ pub use spec::{
     ImageProperties, ImageSource, InjectedFile, InstanceSpec, Limits, MachineType, OsType,
     VideoModel, VirtType, WaitFor, WaitTarget,
 };
-pub use state::{InstanceRecord, InstanceState, PowerState};
+pub use state::{InstanceRecord, InstanceState, PowerState, Rescue, Wanted};
 pub use unit::Bytes;
 pub use vif::{Address, MacAddress, NicModel, Route, Subnet, TapName, Vif, VifKind};

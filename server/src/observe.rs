@@ -176,7 +176,7 @@ impl Observer {
 
 /// What alerts count is 0 from the beginning: a series that appears with its first failure has not grown, for Prometheus.
 fn begin() {
-    for verb in Verb::ALL.map(Verb::as_str) {
+    for verb in Verb::ALL.iter().map(|verb| verb.as_str()) {
         metrics::UNDO_FAILURES.of([verb]);
         metrics::OPERATIONS.of([verb, OperationState::Failed.as_str()]);
     }
@@ -227,7 +227,10 @@ mod tests {
                 points.filter(|point| point.labels.iter().skip(1).all(|o| o == "FAILED"));
             failures.map(|point| point.labels[0].to_string()).collect()
         };
-        let all = Verb::ALL.map(|verb| verb.as_str().to_owned()).into();
+        let all = Verb::ALL
+            .iter()
+            .map(|verb| verb.as_str().to_owned())
+            .collect();
         assert_eq!(verbs("computelet.operation.undo.failures"), all);
         assert_eq!(verbs("computelet.operation.duration"), all);
     }

@@ -225,6 +225,7 @@ impl Operations {
             ended: None,
             caller: key.caller,
             error: None,
+            answer: None,
         };
         self.host.store.put_operation(record.clone()).await?;
         let (reporter, watcher) = Reporter::new(record);
@@ -274,7 +275,7 @@ impl Operations {
         let outcome = outcome.await;
         let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the operation panicked")));
         let Err(cause) = outcome else {
-            let instance = action.result();
+            let instance = task.kept();
             return self
                 .conclude(&task, OperationState::Succeeded, None, instance)
                 .await;
@@ -451,7 +452,7 @@ impl Operations {
             .live
             .get(&id)
             .map(|live| live.cancel.clone());
-        let forward = progress.borrow().record.verb == Verb::Destroy;
+        let forward = progress.borrow().record.verb.only_goes_forward();
         let Some(cancel) = live.filter(|_| !forward) else {
             let cancelled = progress.borrow().record.state == OperationState::Cancelled;
             return if cancelled {

@@ -4,6 +4,7 @@
 //! passed over silently. The steps work from the plan; when they have placed and plugged what it names, [`assemble`]
 //! turns both into the domain. A plan holds no secret and may be stored.
 
+pub mod admission;
 mod assemble;
 mod disks;
 mod extra_specs;

@@ -4,6 +4,7 @@
 //!   spawn, guest not there ──▶ undone by the same steps, newest first; the operation failed, interrupted
 //!   destroy                ──▶ finished
 //!   pull of an image       ──▶ failed, interrupted; the cache has cleaned itself
+//!   any other change       ──▶ undone; the operation failed, interrupted, and says how the guest stands
 //!
 //! Nothing is begun, and no guest is judged, before the hypervisor answers and has found its own guests again: unreachable
 //! is not deleted. What cannot be undone or finished stays listed, and keeps nobody else waiting. A guest of ours that the
@@ -59,6 +60,7 @@ pub async fn run(host: &Arc<Host>) -> Result<()> {
             Verb::Spawn => spawn(host, record).await?,
             Verb::Destroy => destroy(host, record).await?,
             Verb::PullImage => host.store.settle(interrupted(record), None).await?,
+            _ => change(host, record).await?,
         }
     }
     strangers(host).await
@@ -85,6 +87,26 @@ async fn spawn(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
     }
     match undo(host, &record).await {
         Ok(()) => Ok(host.store.settle(interrupted(record), None).await?),
+        Err(e) if e.passes() => Err(e),
+        Err(e) => leave(host, record, &e).await,
+    }
+}
+
+/// Takes back a change of an instance that is there.
+async fn change(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
+    match undo(host, &record).await {
+        Ok(()) => {
+            let power = match record.instance {
+                Some(id) => Some(host.hypervisor.info(id).await),
+                None => None,
+            };
+            let mut ended = interrupted(record);
+            if let Some(Ok(guest)) = power {
+                let cause = ended.error.take();
+                ended.error = cause.map(|e| e.with("power_state", guest.state.as_str()));
+            }
+            Ok(host.store.settle(ended, None).await?)
+        }
         Err(e) if e.passes() => Err(e),
         Err(e) => leave(host, record, &e).await,
     }

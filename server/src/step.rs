@@ -1,15 +1,19 @@
 //! Reversible changes to the host, each with the way back beside it.
 
 mod claim;
+mod definition;
 mod disks;
 mod guest;
 mod image;
+mod power;
 mod vifs;
 
 pub use claim::{ClaimResources, ClaimRoot};
+pub use definition::{RedefineGuest, domain_of, plan_of};
 pub use disks::{CreateDisks, CreatedDisks, WriteConfigDrive};
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
+pub use power::{PauseGuest, StopGuest, UnpauseGuest};
 pub use vifs::PlugVifs;
 
 use crate::{
@@ -32,6 +36,10 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         PlugVifs::NAME => Begun::read::<PlugVifs>(row),
         DefineGuest::NAME => Begun::read::<DefineGuest>(row),
         StartGuest::NAME => Begun::read::<StartGuest>(row),
+        RedefineGuest::NAME => Begun::read::<RedefineGuest>(row),
+        PauseGuest::NAME => Begun::read::<PauseGuest>(row),
+        UnpauseGuest::NAME => Begun::read::<UnpauseGuest>(row),
+        StopGuest::NAME => Begun::read::<StopGuest>(row),
         other => Err(Error::internal(format!(
             "the store names a step {other:?} that this version does not know"
         ))),

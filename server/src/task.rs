@@ -23,7 +23,7 @@ pub use progress::{Progress, Reporter};
 use crate::{
     error::{Error, Kind, Result},
     host::Host,
-    model::{OperationId, Phase},
+    model::{InstanceRecord, OperationId, Phase},
     store::BegunStep,
 };
 
@@ -111,6 +111,7 @@ pub struct Task {
     report: Reporter,
     cancel: CancellationToken,
     begun: Vec<Begun>,
+    kept: Option<InstanceRecord>,
     fail_at: Option<usize>,
 }
 
@@ -135,6 +136,7 @@ impl Task {
             report,
             cancel,
             begun: Vec::new(),
+            kept: None,
             fail_at: None,
         }
     }
@@ -152,6 +154,7 @@ impl Task {
             report,
             cancel: CancellationToken::new(),
             begun,
+            kept: None,
             fail_at: None,
         }
     }
@@ -176,6 +179,27 @@ impl Task {
     /// Told when the caller asked to stop.
     pub fn cancel(&self) -> &CancellationToken {
         &self.cancel
+    }
+
+    /// The instance as it is from now on: written down with the operation's end, if that is a good one.
+    pub fn keep(&mut self, record: InstanceRecord) {
+        self.kept = Some(record);
+    }
+
+    /// What was given to [`Task::keep`] last.
+    pub fn kept(&mut self) -> Option<InstanceRecord> {
+        self.kept.take()
+    }
+
+    /// What the caller is told beside the instance, now and whenever the request is repeated. Never a secret.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn answer(&self, answer: &impl Serialize) -> Result<()> {
+        let answer = serde_json::to_value(answer);
+        let answer = answer.map_err(|e| Error::internal(format!("the answer is no JSON: {e}")))?;
+        self.report.stand(|record| record.answer = Some(answer));
+        Ok(())
     }
 
     /// How many steps were begun.

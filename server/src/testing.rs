@@ -218,6 +218,7 @@ impl TestHost {
             ended: None,
             caller: None,
             error: None,
+            answer: None,
         };
         self.host.store.put_operation(record.clone()).await.unwrap();
         let (report, _) = Reporter::new(record);

@@ -5,7 +5,6 @@ mod boot;
 use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 
 use crate::{
     action::Action,
@@ -15,7 +14,7 @@ use crate::{
     hypervisor::HypervisorError,
     model::{
         Bytes, Event, EventKind, InstanceId, InstanceRecord, InstanceSpec, InstanceState,
-        OperationId, Phase, Verb,
+        OperationId, Phase, Verb, Wanted,
     },
     plan::{self, Placed, Plan},
     step::{
@@ -31,7 +30,6 @@ pub struct Spawn {
     spec: Arc<InstanceSpec>,
     plan: Plan,
     fingerprint: String,
-    result: Mutex<Option<InstanceRecord>>,
 }
 
 impl Spawn {
@@ -46,7 +44,6 @@ impl Spawn {
             spec: Arc::new(spec),
             plan,
             fingerprint,
-            result: Mutex::default(),
         })
     }
 
@@ -95,6 +92,8 @@ impl Spawn {
             images: Vec::new(),
             created: SystemTime::now(),
             launched: None,
+            wanted: Wanted::Running,
+            rescue: None,
         }
     }
 
@@ -220,12 +219,8 @@ impl Action for Spawn {
         if let Some(wait_for) = &self.spec.wait_for {
             boot::wait(task, instance, (wait_for, signals)).await?;
         }
-        *self.result.lock() = Some(record);
+        task.keep(record);
         Ok(())
-    }
-
-    fn result(&self) -> Option<InstanceRecord> {
-        self.result.lock().clone()
     }
 }
 

@@ -30,6 +30,10 @@ const SERVED: &[(&str, &[&str])] = &[
             "ListInstancesDetail",
             "StreamInstances",
             "WatchEvents",
+            "PowerOff",
+            "PowerOn",
+            "Pause",
+            "Unpause",
         ],
     ),
     (

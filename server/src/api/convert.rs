@@ -14,7 +14,7 @@ mod stats;
 mod vif;
 
 pub(super) use event::{event, watch};
-pub(super) use fault::{instance_id, operation_id};
+pub(super) use fault::{Faults, instance_id, operation_id, request_id};
 pub(super) use instance::{Seen, format, instance};
 pub(super) use out::{duration, operation, power_state, progress, timestamp};
 pub(super) use sample::{Watch, block_watch, instance_watch, interface_watch};

@@ -1,9 +1,11 @@
 //! InstanceService: what is served of it.
 
+mod power;
+
 use computedriver::v1::{self, instance_service_server::InstanceService};
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use super::{
     Api, convert,
@@ -12,6 +14,7 @@ use super::{
     peer::caller,
     status::status,
     stream::{Answers, Seen, follow},
+    work::{Reply, Streamed},
 };
 use crate::{
     action::{Destroy, Spawn},
@@ -22,8 +25,6 @@ use crate::{
     plan::{self, Plan},
     task::Progress,
 };
-
-type Reply<T> = Result<Response<T>, Status>;
 
 /// A batch of StreamInstances when the caller does not say.
 const BATCH: usize = 500;
@@ -106,7 +107,7 @@ impl Api {
             .collect())
     }
 
-    async fn instance(&self, id: InstanceId) -> Result<v1::Instance, Error> {
+    pub(super) async fn instance(&self, id: InstanceId) -> Result<v1::Instance, Error> {
         let record = self.host.store.instance(id).ok_or_else(|| not_found(id))?;
         let guest = self.guest(&record).await?;
         let live = match guest.state {
@@ -378,6 +379,25 @@ impl InstanceService for Api {
         Ok(Response::new(Box::pin(stream::iter(
             batches.into_iter().map(answer),
         ))))
+    }
+
+    async fn power_off(
+        &self,
+        request: Request<v1::PowerOffRequest>,
+    ) -> Streamed<v1::PowerOffResponse> {
+        self.do_power_off(request).await
+    }
+
+    async fn power_on(&self, request: Request<v1::PowerOnRequest>) -> Reply<v1::PowerOnResponse> {
+        self.do_power_on(request).await
+    }
+
+    async fn pause(&self, request: Request<v1::PauseRequest>) -> Reply<v1::PauseResponse> {
+        self.do_pause(request).await
+    }
+
+    async fn unpause(&self, request: Request<v1::UnpauseRequest>) -> Reply<v1::UnpauseResponse> {
+        self.do_unpause(request).await
     }
 
     async fn watch_events(

@@ -114,7 +114,8 @@ impl Follow {
     }
 }
 
-fn outcome(record: &OperationRecord) -> Result<Seen, Status> {
+/// How an ended operation is told.
+pub(super) fn outcome(record: &OperationRecord) -> Result<Seen, Status> {
     match (&record.error, record.state) {
         (Some(e), _) => Err(status(&e.clone().with("operation_id", record.id))),
         (None, OperationState::Succeeded) => Ok(Seen::Done),

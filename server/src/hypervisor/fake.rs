@@ -5,8 +5,12 @@
 
 mod counters;
 mod fault;
+mod power;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -65,6 +69,10 @@ pub enum Happening {
 pub struct Fake {
     link: watch::Sender<Link>,
     guests: Mutex<BTreeMap<InstanceId, FakeGuest>>,
+    /// Every definition so far, by its words.
+    defined: Mutex<BTreeMap<String, Domain>>,
+    /// Guests that do not do what they are asked.
+    deaf: Mutex<BTreeSet<InstanceId>>,
     signals: Signals,
     faults: Faults,
     counted: Counted,
@@ -76,6 +84,8 @@ impl Fake {
         let fake = Self {
             link: watch::Sender::new(Link::Up),
             guests: Mutex::default(),
+            defined: Mutex::default(),
+            deaf: Mutex::default(),
             signals: Signals::default(),
             faults: Faults::default(),
             counted: Counted::default(),
@@ -288,8 +298,22 @@ impl Hypervisor for Fake {
             };
             domain.clone_into(present);
         }
+        self.defined.lock().insert(domain.to_xml(), domain.clone());
         self.signals.keep(domain.id);
         self.faults.leave("define")
+    }
+
+    async fn define_again(&self, id: InstanceId, xml: String) -> Result<()> {
+        let known = self.defined.lock().get(&xml).cloned();
+        match known.filter(|domain| domain.id == id) {
+            Some(domain) => self.define(&domain).await,
+            None => Err(HypervisorError::Failed {
+                call: "define_again",
+                message: "the fake reads no XML but its own".to_owned(),
+                code: 0,
+                domain: 0,
+            }),
+        }
     }
 
     async fn start(&self, id: InstanceId, mode: StartMode) -> Result<()> {
@@ -312,22 +336,6 @@ impl Hypervisor for Fake {
             self.signals.change(id, PAUSED);
         }
         self.faults.leave("start")
-    }
-
-    async fn resume(&self, id: InstanceId) -> Result<()> {
-        self.enter("resume").await?;
-        let resumed = self.ours(id, |held, _| match held {
-            PowerState::Paused => {
-                *held = PowerState::Running;
-                Ok(true)
-            }
-            PowerState::Running => Ok(false),
-            _ => Err(wrong_state(id, "domain is not running")),
-        })??;
-        if resumed {
-            self.signals.change(id, UNPAUSED);
-        }
-        self.faults.leave("resume")
     }
 
     async fn destroy(&self, id: InstanceId) -> Result<()> {

@@ -27,6 +27,7 @@ mod lifecycle;
 mod line;
 mod link;
 mod names;
+mod power;
 mod process;
 mod reaper;
 mod settings;
@@ -165,6 +166,15 @@ impl Libvirt {
         [&self.cheap, &self.slow, &self.monitor, &self.agent]
     }
 
+    async fn define_xml(&self, id: InstanceId, xml: String) -> Result<()> {
+        let exchange = self.exchange.clone();
+        let call = Call::of(Kind::Slow, "virDomainDefineXML", id);
+        let define = move |conn: &Connect| guest::define(conn, &exchange.owned, id, &xml);
+        self.call(call, define).await?;
+        self.exchange.signals.keep(id);
+        Ok(())
+    }
+
     /// Waits until libvirt's event of what was done has come, so that it is told before whatever the caller does next.
     async fn heard(&self, id: InstanceId, told: Option<u64>, did: Did) {
         if let (Some(told), Did::Change) = (told, did) {
@@ -223,13 +233,16 @@ impl Hypervisor for Libvirt {
     }
 
     async fn define(&self, domain: &Domain) -> Result<()> {
-        let (id, xml, exchange) = (domain.id, domain.to_xml(), self.exchange.clone());
-        let call = Call::of(Kind::Slow, "virDomainDefineXML", id);
-        let define = move |conn: &Connect| guest::define(conn, &exchange.owned, id, &xml);
-        self.call(call, define).await?;
+        self.define_xml(domain.id, domain.to_xml()).await?;
         self.exchange.names.define(domain);
-        self.exchange.signals.keep(id);
         Ok(())
+    }
+
+    async fn define_again(&self, id: InstanceId, xml: String) -> Result<()> {
+        if let Ok(element) = xml::Element::parse(&xml) {
+            self.exchange.names.read(id, &element);
+        }
+        self.define_xml(id, xml).await
     }
 
     async fn start(&self, id: InstanceId, mode: StartMode) -> Result<()> {
@@ -240,11 +253,6 @@ impl Hypervisor for Libvirt {
             .await?;
         self.heard(id, told, did).await;
         Ok(())
-    }
-
-    async fn resume(&self, id: InstanceId) -> Result<()> {
-        let call = Call::of(Kind::Slow, "virDomainResume", id);
-        self.call(call, move |conn| guest::resume(conn, id)).await
     }
 
     async fn destroy(&self, id: InstanceId) -> Result<()> {

@@ -226,6 +226,17 @@ impl Cache {
         &self.folder
     }
 
+    /// What a disk that rests on the image begins as.
+    pub(super) fn base(&self, key: &ImageKey) -> Option<Base> {
+        let state = self.state.lock();
+        let record = &state.images.get(key)?.record;
+        Some(Base {
+            path: self.folder.join(&key.0),
+            format: record.cached_format.unwrap_or(DiskFormat::Raw),
+            virtual_size: record.virtual_size,
+        })
+    }
+
     /// An image that is there, now used by somebody who calls it `id`.
     pub(super) fn find(&self, key: &ImageKey, id: &str) -> Option<CachedImage> {
         let path = self.folder.join(&key.0);

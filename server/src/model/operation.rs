@@ -8,8 +8,20 @@ use super::{InstanceId, OperationId, RequestId};
 use crate::error::Error;
 
 /// What an operation does, by the contract's verb.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Verb {
     /// Creates and starts an instance.
     Spawn,
@@ -17,19 +29,76 @@ pub enum Verb {
     Destroy,
     /// Fetches an image into the cache.
     PullImage,
+    /// Starts a guest anew.
+    Reboot,
+    /// Stops a guest.
+    PowerOff,
+    /// Starts a guest that is off.
+    PowerOn,
+    /// Stops a guest's processors.
+    Pause,
+    /// Lets a guest's processors go on.
+    Unpause,
+    /// Saves a guest to disk and stops it.
+    Suspend,
+    /// Brings a suspended guest back.
+    Resume,
+    /// Starts an instance from another image.
+    Rescue,
+    /// Starts a rescued instance from its own disk again.
+    Unrescue,
+    /// Makes an image of a disk.
+    Snapshot,
+    /// Gives an instance another size.
+    Resize,
+    /// Makes an instance anew from an image.
+    Rebuild,
+    /// Has a guest crash on purpose.
+    TriggerCrashDump,
+    /// Freezes a guest's file systems.
+    Quiesce,
+    /// Thaws a guest's file systems.
+    Unquiesce,
+    /// Gives an instance one more disk.
+    AttachVolume,
+    /// Takes a disk from an instance.
+    DetachVolume,
+    /// Moves a disk to another volume.
+    SwapVolume,
+    /// Makes a disk larger.
+    ExtendVolume,
+    /// Gives an instance one more interface.
+    AttachInterface,
+    /// Takes an interface from an instance.
+    DetachInterface,
+    /// Puts a layer on a volume.
+    CreateVolumeSnapshot,
+    /// Merges a layer of a volume.
+    DeleteVolumeSnapshot,
+    /// Sets the password of a guest's administrator.
+    SetAdminPassword,
+    /// Writes a file into a guest.
+    InjectFile,
+    /// Renews a guest's agent.
+    UpdateAgent,
+    /// Tells a guest its addresses.
+    InjectNetworkInfo,
+    /// Has a guest set up its network anew.
+    ResetNetwork,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 3] = [Self::Spawn, Self::Destroy, Self::PullImage];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The verb as stored and shown.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Spawn => "SPAWN",
-            Self::Destroy => "DESTROY",
-            Self::PullImage => "PULL_IMAGE",
-        }
+        self.into()
+    }
+
+    /// Whether it cannot be stopped once it has begun: what it removes cannot be brought back.
+    pub fn only_goes_forward(self) -> bool {
+        self == Self::Destroy
     }
 }
 
@@ -94,4 +163,28 @@ pub struct OperationRecord {
     pub caller: Option<String>,
     /// Why it failed.
     pub error: Option<Error>,
+    /// What its caller is told beside the instance when it succeeds, as JSON; never a secret.
+    #[serde(default)]
+    pub answer: Option<serde_json::Value>,
+}
+
+impl OperationRecord {
+    /// The instance that it holds.
+    ///
+    /// # Errors
+    /// When it holds none: a bug of ours.
+    pub fn about(&self) -> Result<InstanceId, Error> {
+        self.instance
+            .ok_or_else(|| Error::internal("the operation is about no instance"))
+    }
+
+    /// What a succeeded operation has to tell, as its action wrote it.
+    ///
+    /// # Errors
+    /// When it has nothing of that kind to tell: a bug of ours.
+    pub fn answer<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
+        let answer = self.answer.clone().unwrap_or_default();
+        serde_json::from_value(answer)
+            .map_err(|e| Error::internal(format!("the operation's answer does not read: {e}")))
+    }
 }

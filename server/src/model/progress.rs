@@ -7,8 +7,21 @@ use serde::{Deserialize, Serialize};
 use super::OperationId;
 
 /// A stretch of an operation that a caller can see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Phase {
     /// Resources are claimed.
     Claim,
@@ -58,37 +71,32 @@ pub enum Phase {
     DeleteDisks,
     /// What was done is being taken back.
     Undo,
+    /// The guest is asked to stop and is waited for.
+    Shutdown,
+    /// Volumes are disconnected from the host.
+    DisconnectVolumes,
+    /// The guest's memory is written to disk.
+    Save,
+    /// The guest's memory is read from disk.
+    Restore,
+    /// The guest's file systems are frozen.
+    Quiesce,
+    /// Disk content is copied.
+    Copy,
+    /// A file is uploaded.
+    Upload,
+    /// Disks are grown.
+    ResizeDisks,
+    /// Processors or memory of the guest are changed.
+    ResizeGuest,
+    /// A device is taken out of the guest.
+    Detach,
 }
 
 impl Phase {
     /// The phase as stored and shown.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Claim => "CLAIM",
-            Self::FetchImage => "FETCH_IMAGE",
-            Self::ConvertImage => "CONVERT_IMAGE",
-            Self::CreateDisks => "CREATE_DISKS",
-            Self::ConfigDrive => "CONFIG_DRIVE",
-            Self::ConnectVolumes => "CONNECT_VOLUMES",
-            Self::PlugVifs => "PLUG_VIFS",
-            Self::Filter => "FILTER",
-            Self::Define => "DEFINE",
-            Self::Start => "START",
-            Self::AwaitVifs => "AWAIT_VIFS",
-            Self::Resume => "RESUME",
-            Self::Running => "RUNNING",
-            Self::Firmware => "FIRMWARE",
-            Self::Bootloader => "BOOTLOADER",
-            Self::Kernel => "KERNEL",
-            Self::Userspace => "USERSPACE",
-            Self::Agent => "AGENT",
-            Self::ConsolePattern => "CONSOLE_PATTERN",
-            Self::Stop => "STOP",
-            Self::Undefine => "UNDEFINE",
-            Self::UnplugVifs => "UNPLUG_VIFS",
-            Self::DeleteDisks => "DELETE_DISKS",
-            Self::Undo => "UNDO",
-        }
+        self.into()
     }
 }
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{Bytes, InstanceSpec, OperationId};
 
 /// What the guest's virtual power button shows. Nova's `power_state`, and `Unknown`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum PowerState {
     /// The hypervisor has no word for it.
     NoState,
@@ -25,6 +26,16 @@ pub enum PowerState {
     Unknown,
 }
 
+impl PowerState {
+    /// The state as the contract writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoState => "NOSTATE",
+            named => named.into(),
+        }
+    }
+}
+
 /// How far an instance has come in its life on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -35,6 +46,21 @@ pub enum InstanceState {
     Active,
     /// A destroy is at work on it.
     Deleting,
+}
+
+/// What an instance's owner wants of its guest. The guest is brought back to it after the host was away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Wanted {
+    /// It runs.
+    #[default]
+    Running,
+    /// Its vCPUs are stopped.
+    Paused,
+    /// It is off.
+    Off,
+    /// It is saved to disk.
+    Suspended,
 }
 
 /// An instance as stored.
@@ -58,4 +84,30 @@ pub struct InstanceRecord {
     pub created: SystemTime,
     /// When it reached RUNNING first.
     pub launched: Option<SystemTime>,
+    /// What its owner wants of the guest.
+    #[serde(default)]
+    pub wanted: Wanted,
+    /// Since when it runs from a rescue image, when it does.
+    #[serde(default)]
+    pub rescue: Option<Rescue>,
+}
+
+/// An instance that runs from another image, with its own disk beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rescue {
+    /// Since when.
+    pub since: SystemTime,
+    /// When it ends by itself; none does not.
+    pub until: Option<SystemTime>,
+}
+
+impl InstanceRecord {
+    /// The same, its owner wanting something else of the guest.
+    #[must_use]
+    pub fn wanting(&self, wanted: Wanted) -> Self {
+        Self {
+            wanted,
+            ..self.clone()
+        }
+    }
 }

@@ -58,6 +58,8 @@ impl Lab {
             images: Vec::new(),
             created: std::time::SystemTime::now(),
             launched: None,
+            wanted: crate::model::Wanted::Running,
+            rescue: None,
         };
         self.test.host.store.put_instance(record).await.unwrap();
         let fake = &self.test.fake;

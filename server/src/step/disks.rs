@@ -22,10 +22,15 @@ use crate::{
     image::{Base, DiskContent, DiskRef, Filesystem, ImageBackend, NewDisk, Qcow2, Raw},
     model::{Bytes, DiskId, InstanceId, InstanceSpec, Phase},
     plan::{DiskPlan, DiskRole, Plan},
-    step::Fetched,
+    step::{Fetched, definition::EPHEMERAL},
     sys::file::{self, Durable, Part, clone_or_copy},
     task::{Cx, Step},
 };
+
+/// The kernel that QEMU loads itself, in the instance's folder.
+pub(super) const KERNEL: &str = "kernel";
+/// Its ramdisk.
+pub(super) const RAMDISK: &str = "ramdisk";
 
 /// Makes the instance's folder and the disks in it, and copies the kernel that QEMU loads itself there.
 ///
@@ -81,7 +86,7 @@ impl CreateDisks {
             DiskRole::Root => DiskContent::Base(self.base.clone()),
             DiskRole::Ephemeral => DiskContent::Base(
                 host.images
-                    .formatted(Filesystem::Ext4, "ephemeral0", size)
+                    .formatted(Filesystem::Ext4, EPHEMERAL, size)
                     .await?,
             ),
             DiskRole::Swap => DiskContent::Swap {
@@ -124,8 +129,8 @@ impl Step for CreateDisks {
                 created.backing.insert(disk.id.clone(), base);
             }
         }
-        created.kernel = copied(self.kernel.as_ref(), folder.join("kernel")).await?;
-        created.ramdisk = copied(self.ramdisk.as_ref(), folder.join("ramdisk")).await?;
+        created.kernel = copied(self.kernel.as_ref(), folder.join(KERNEL)).await?;
+        created.ramdisk = copied(self.ramdisk.as_ref(), folder.join(RAMDISK)).await?;
         Ok(created)
     }
 

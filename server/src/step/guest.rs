@@ -1,7 +1,5 @@
 //! The guest is defined, and started.
 
-use std::io::Write;
-
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +9,7 @@ use crate::{
     host::Host,
     hypervisor::{HypervisorError, StartMode},
     model::{InstanceId, Phase},
-    plan::DEFINITION,
-    sys::file::{Durable, Part},
+    step::definition,
     task::{Cx, Step},
 };
 
@@ -36,14 +33,7 @@ impl Step for DefineGuest {
         let Some(domain) = &self.domain else {
             return Err(Error::internal("nothing to define"));
         };
-        let path = cx.host.paths.instance(self.instance).join(DEFINITION);
-        let write = || {
-            let part = Part::create(&path)?;
-            part.file().write_all(domain.to_xml().as_bytes())?;
-            part.keep(Durable::Lazily)
-        };
-        // A few kB to the page cache: shorter than a hop to another thread.
-        write().map_err(|e| Error::internal(format!("the definition cannot be written: {e}")))?;
+        definition::write(cx.host, self.instance, &domain.to_xml())?;
         Ok(cx.host.hypervisor.define(domain).await?)
     }
 

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Result, Store, events::Pen, instances, micros};
-use crate::model::{Event, InstanceId, InstanceRecord, OperationId, OperationRecord, RequestId};
+use crate::model::{
+    Event, InstanceId, InstanceRecord, InstanceState, OperationId, OperationRecord, RequestId,
+};
 
 /// A step that was written down and not yet settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +89,13 @@ impl Store {
         instance: Option<InstanceRecord>,
     ) -> Result<()> {
         let written = instance.clone();
+        let built = |known: &InstanceRecord| known.state == InstanceState::Building;
+        let created = record
+            .instance
+            .and_then(|id| self.instance(id))
+            .is_some_and(|known| built(&known));
         self.write_events(move |transaction, pen| {
-            if let Some(instance) = &written {
+            if let Some(instance) = written.as_ref().filter(|_| created) {
                 pen.write(Event::created(instance))?;
             }
             put(transaction, pen, &record)?;

@@ -16,6 +16,7 @@ fn operation(request: Option<RequestId>) -> OperationRecord {
         ended: None,
         caller: None,
         error: None,
+        answer: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Collects every fault of a request.
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use crate::{
     error::{Details, Error, Kind, Violation},
@@ -60,6 +60,26 @@ impl Faults {
             return Some(text);
         }
         None
+    }
+
+    /// The stretch of time, when one is given and within `bounds`, which are whole seconds.
+    #[allow(clippy::option_option, reason = "none: wrong; some none: not given")]
+    pub(crate) fn time(
+        &mut self,
+        field: &str,
+        time: Option<prost_types::Duration>,
+        bounds: RangeInclusive<Duration>,
+    ) -> Option<Option<Duration>> {
+        let Some(time) = time else {
+            return Some(None);
+        };
+        let time = Duration::try_from(time).ok();
+        let time = time.filter(|time| bounds.contains(time));
+        if time.is_none() {
+            let (least, most) = (bounds.start().as_secs(), bounds.end().as_secs());
+            self.wrong(field, format_args!("must be {least} to {most} seconds"));
+        }
+        time.map(Some)
     }
 
     /// Notes a list that is too long.

@@ -7,7 +7,7 @@ use crate::{
     hypervisor::{GuestInfo, LiveGuest},
     model::{
         Bytes, DiskBus, DiskFormat, Flavor, InstanceRecord, InstanceSpec, MachineType, NicModel,
-        OperationId, OsType, PowerState, Subnet, VideoModel, Vif, VifKind,
+        OperationId, OsType, PowerState, Subnet, VideoModel, Vif, VifKind, Wanted,
     },
     plan::{DiskPlan, DiskRole, Plan},
 };
@@ -62,7 +62,7 @@ pub(crate) fn instance(record: &InstanceRecord, seen: Seen) -> v1::Instance {
         created_time: Some(timestamp(record.created)),
         started_time: record.launched.map(timestamp),
         operation_id: seen.holder.map(|id| id.to_string()).unwrap_or_default(),
-        should_run: true,
+        should_run: matches!(record.wanted, Wanted::Running | Wanted::Paused),
         rescued: false,
         rescue_end_time: None,
         consoles: consoles.into_iter().collect(),

@@ -57,6 +57,16 @@ pub(crate) fn phase(phase: Phase) -> v1::Phase {
         Phase::UnplugVifs => v1::Phase::UnplugVifs,
         Phase::DeleteDisks => v1::Phase::RemoveDisks,
         Phase::Undo => v1::Phase::Undo,
+        Phase::Shutdown => v1::Phase::Shutdown,
+        Phase::DisconnectVolumes => v1::Phase::DisconnectVolumes,
+        Phase::Save => v1::Phase::Save,
+        Phase::Restore => v1::Phase::Restore,
+        Phase::Quiesce => v1::Phase::Quiesce,
+        Phase::Copy => v1::Phase::Copy,
+        Phase::Upload => v1::Phase::Upload,
+        Phase::ResizeDisks => v1::Phase::ResizeDisks,
+        Phase::ResizeGuest => v1::Phase::ResizeGuest,
+        Phase::Detach => v1::Phase::Detach,
     }
 }
 
@@ -84,12 +94,9 @@ pub(crate) fn progress(event: ProgressEvent) -> v1::OperationProgress {
     }
 }
 
-pub(super) fn verb(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Spawn => "Spawn",
-        Verb::Destroy => "Destroy",
-        Verb::PullImage => "PullImage",
-    }
+/// The name of the RPC that begins such an operation.
+pub(super) fn verb(verb: Verb) -> String {
+    format!("{verb:?}")
 }
 
 pub(super) fn state(record: &OperationRecord, cancelling: bool) -> v1::OperationState {
@@ -122,7 +129,7 @@ pub(crate) fn operation(seen: &Progress, cancelling: bool) -> v1::Operation {
     v1::Operation {
         operation_id: record.id.to_string(),
         instance_id: record.instance.map(|id| id.to_string()).unwrap_or_default(),
-        verb: verb(record.verb).to_owned(),
+        verb: verb(record.verb),
         state: state(record, cancelling).into(),
         request_id: record.request.map(|id| id.to_string()).unwrap_or_default(),
         begin_time: Some(timestamp(record.begun)),
@@ -130,7 +137,7 @@ pub(crate) fn operation(seen: &Progress, cancelling: bool) -> v1::Operation {
         progress: events.last().map(|event| progress(event.clone())),
         phases,
         error: record.error.as_ref().map(error),
-        cancellable: record.state == OperationState::Running && record.verb != Verb::Destroy,
+        cancellable: record.state == OperationState::Running && !record.verb.only_goes_forward(),
         image_id: record.image.clone().unwrap_or_default(),
     }
 }

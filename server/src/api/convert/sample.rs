@@ -1,6 +1,6 @@
 //! Requests for streams of counters ⇄ wishes of the sampler, and its batches → wire.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use computedriver::v1;
@@ -20,6 +20,8 @@ use crate::{
 
 /// Between batches when the caller does not say.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// What intervals may be.
+const TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// More instances than this are asked for by asking for all.
 const IDS: usize = 1000;
 
@@ -66,8 +68,8 @@ fn watch(
     (interval, full_every): (Option<prost_types::Duration>, Option<prost_types::Duration>),
 ) -> Option<Watch> {
     let ids = selected(faults, ids);
-    let interval = time(faults, "interval", interval);
-    let full_every = time(faults, "full_every", full_every);
+    let interval = faults.time("interval", interval, TIMES);
+    let full_every = faults.time("full_every", full_every, TIMES);
     let (view, groups) = what?;
     Some(Watch {
         view,
@@ -88,21 +90,6 @@ fn selected(faults: &mut Faults, ids: &[String]) -> Option<Option<BTreeSet<Insta
     let parsed = parsed.map(|(at, id)| faults.take(&format!("instance_ids[{at}]"), id.parse()));
     let parsed: Vec<Option<InstanceId>> = parsed.collect();
     parsed.into_iter().collect::<Option<_>>().map(Some)
-}
-
-fn time(
-    faults: &mut Faults,
-    field: &str,
-    time: Option<prost_types::Duration>,
-) -> Option<Option<Duration>> {
-    let Some(time) = time else {
-        return Some(None);
-    };
-    let bounds = Duration::from_secs(1)..=Duration::from_secs(3600);
-    let time = Duration::try_from(time).ok();
-    let within = time.filter(|time| bounds.contains(time));
-    let within = within.ok_or("must be 1 second to 1 hour");
-    faults.take(field, within).map(Some)
 }
 
 fn groups(faults: &mut Faults, asked: &[i32]) -> Option<Groups> {

@@ -1,3 +1,4 @@
+use crate::hypervisor::power::Power as _;
 use std::time::Duration;
 
 use super::*;

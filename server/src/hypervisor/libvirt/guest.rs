@@ -83,7 +83,7 @@ fn look_up(conn: &Connect, id: InstanceId) -> Result<Option<Handle>, Fault> {
 }
 
 /// Our guest, its mark seen just now.
-fn ours(conn: &Connect, id: InstanceId) -> Result<Option<Handle>, Fault> {
+pub(super) fn ours(conn: &Connect, id: InstanceId) -> Result<Option<Handle>, Fault> {
     let Some(domain) = look_up(conn, id)? else {
         return Ok(None);
     };
@@ -107,7 +107,7 @@ pub(super) fn readable(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<
     })
 }
 
-fn must(found: Option<Handle>, id: InstanceId) -> Result<Handle, Fault> {
+pub(super) fn must(found: Option<Handle>, id: InstanceId) -> Result<Handle, Fault> {
     found.ok_or_else(|| HypervisorError::NotFound(id).into())
 }
 
@@ -206,19 +206,6 @@ pub(super) fn start(conn: &Connect, id: InstanceId, mode: StartMode) -> Result<D
             Ok(Did::Change)
         }
         done => done.map(|_| Did::Change),
-    }
-}
-
-/// `virDomainResume`
-pub(super) fn resume(conn: &Connect, id: InstanceId) -> Result<(), Fault> {
-    let domain = must(ours(conn, id)?, id)?;
-    match domain.info()?.state.unwrap_or(DomainState::NoState) {
-        DomainState::Running | DomainState::Blocked => Ok(()),
-        DomainState::Paused => Ok(domain.resume()?),
-        other => Err(wrong_state(
-            id,
-            &format!("domain is not paused but {other:?}"),
-        )),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Pid;
 
 use super::*;
+use crate::hypervisor::power::Power as _;
 use crate::sys::command::{Command, CommandError};
 
 /// Starts and stops a libvirtd whose world is a folder.

@@ -1,5 +1,6 @@
 //! The real QEMU driver, embedded. A process can open one root only, so each test runs itself again in its own.
 
+use crate::hypervisor::power::Power as _;
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},

@@ -1,6 +1,7 @@
 //! The mapping, on libvirt's test driver: each test has a world of its own, from a description file.
 
 use super::*;
+use crate::hypervisor::power::Power as _;
 
 /// libvirt's world with some domains in it.
 struct World {
