@@ -40,6 +40,7 @@ pub struct Api {
     sampler: Sampler,
     drain: CancellationToken,
     about: Arc<About>,
+    recent: Arc<host::recent::Recent>,
 }
 
 /// What the server says of itself.
@@ -72,6 +73,7 @@ impl Api {
             sampler,
             drain,
             about: Arc::new(about),
+            recent: Arc::default(),
         }
     }
 

@@ -1,11 +1,15 @@
 //! The ports in one bag, and the host's own book-keeping.
 
 mod claims;
+mod inventory;
+mod measure;
 mod resources;
 
 use std::{path::PathBuf, sync::Arc};
 
 pub use claims::{Amount, Claim, ClaimError, Claims, Policy, Totals};
+pub use inventory::Offer;
+pub use measure::Measured;
 pub use resources::Resources;
 
 use crate::{

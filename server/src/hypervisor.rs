@@ -7,6 +7,7 @@
 pub mod fake;
 pub mod libvirt;
 mod news;
+mod node;
 pub mod power;
 mod public;
 mod signals;
@@ -29,6 +30,7 @@ use crate::{
 
 pub use crate::model::VirtType;
 pub use news::{Hearing, News};
+pub use node::Node;
 pub use public::public;
 
 /// Whether the hypervisor can be asked.
@@ -255,7 +257,7 @@ pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 
 /// The one seam between computelet and whatever runs its guests.
 #[async_trait]
-pub trait Hypervisor: Power + Send + Sync + std::fmt::Debug + 'static {
+pub trait Hypervisor: Node + Power + Send + Sync + std::fmt::Debug + 'static {
     /// Whether it can be asked, now and from now on.
     fn link(&self) -> watch::Receiver<Link>;
 

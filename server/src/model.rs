@@ -1,7 +1,9 @@
 //! Ids, specs, states and units: the words that every module shares. No I/O, no decisions.
 
+mod cpu;
 mod event;
 mod id;
+mod node;
 mod operation;
 mod progress;
 mod secret;
@@ -10,8 +12,10 @@ mod state;
 mod unit;
 mod vif;
 
+pub use cpu::{CpuFit, CpuModel, CpuTimes, CpuTopology};
 pub use event::{About, Entry, Event, EventKind, IoAction, JobStatus, JobType, Standing};
-pub use id::{DiskId, IdFault, InstanceId, InterfaceId, OperationId, RequestId};
+pub use id::{DiskId, IdFault, InstanceId, InterfaceId, NodeId, OperationId, RequestId};
+pub use node::{NodeRecord, NodeSwitch};
 pub use operation::{OperationRecord, OperationState, Verb};
 pub use progress::{Amount, Edge, Phase, ProgressEvent};
 pub use secret::Secret;

@@ -9,6 +9,7 @@ mod assemble;
 mod disks;
 mod extra_specs;
 mod machine;
+mod placement;
 mod settings;
 mod vifs;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use assemble::{Placed, assemble};
 pub use disks::local as local_disks;
 pub use extra_specs::known as extra_specs;
+pub use placement::cpu_traits;
 pub use settings::{CpuChoice, PlanSettings};
 
 use crate::{

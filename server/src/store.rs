@@ -8,6 +8,7 @@
 mod events;
 mod fingerprint;
 mod instances;
+mod node;
 mod operations;
 mod schema;
 #[cfg(test)]
@@ -88,6 +89,7 @@ pub struct Store {
     instances: Arc<RwLock<BTreeMap<InstanceId, Arc<InstanceRecord>>>>,
     fingerprinter: Fingerprinter,
     log: Arc<events::Log>,
+    node: Arc<node::Shelf>,
 }
 
 impl Store {
@@ -109,11 +111,13 @@ impl Store {
             .map_err(|e| StoreError::Open(e.into()))?;
         let instances = instances::load(&connection)?;
         let log = events::Log::open(&connection, &path)?;
+        let node = node::Shelf::open(&connection)?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             instances: Arc::new(RwLock::new(instances)),
             fingerprinter,
             log: Arc::new(log),
+            node: Arc::new(node),
         })
     }
 

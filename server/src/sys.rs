@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod file;
+pub mod initiator;
 pub mod memory;
 pub mod netlink;
 pub mod process;

@@ -3,6 +3,7 @@
 //! Towards the model it is fallible and collects every fault of a request before it answers. A fault is either wrong
 //! (INVALID_ARGUMENT) or not served here (FAILED_PRECONDITION, NOT_SUPPORTED); what is wrong is told first.
 
+mod cpu;
 mod event;
 mod fault;
 mod image;
@@ -13,6 +14,7 @@ mod spawn;
 mod stats;
 mod vif;
 
+pub(super) use cpu::{cpu, cpu_out};
 pub(super) use event::{event, watch};
 pub(super) use fault::{Faults, instance_id, operation_id, request_id};
 pub(super) use instance::{Seen, format, instance};

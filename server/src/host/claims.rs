@@ -125,7 +125,7 @@ impl Claim {
     }
 }
 
-/// `total × ratio − reserved`, never below zero.
+/// `(total − reserved) × ratio`, as a placement service counts it.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -133,7 +133,7 @@ impl Claim {
     reason = "amounts stay far below 2^52; a float cast saturates"
 )]
 fn capacity(total: u64, ratio: f64, reserved: u64) -> u64 {
-    ((total as f64 * ratio).floor() as u64).saturating_sub(reserved)
+    (total.saturating_sub(reserved) as f64 * ratio).floor() as u64
 }
 
 impl Claims {

@@ -5,6 +5,7 @@
 
 mod counters;
 mod fault;
+mod node;
 mod power;
 
 use std::{

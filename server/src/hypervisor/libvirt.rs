@@ -27,6 +27,7 @@ mod lifecycle;
 mod line;
 mod link;
 mod names;
+mod node;
 mod power;
 mod process;
 mod reaper;

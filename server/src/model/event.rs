@@ -68,6 +68,10 @@ pub enum EventKind {
     VifPlugged,
     /// An interface was disconnected from its network.
     VifUnplugged,
+    /// The host takes instances again.
+    HostEnabled,
+    /// The host takes no more instances.
+    HostDisabled,
     /// Some of what the hypervisor told is missing.
     EventsMissed,
     /// The guest is on its way down.

@@ -87,6 +87,8 @@ uuid_ids! {
     OperationId,
     /// One request, however often it is repeated.
     RequestId,
+    /// This host, whatever it is called.
+    NodeId,
 }
 
 macro_rules! name_ids {

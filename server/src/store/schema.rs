@@ -47,6 +47,13 @@ const MIGRATIONS: &[&str] = &[
         agent INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    CREATE TABLE node (
+        record TEXT NOT NULL,
+        inventory TEXT NOT NULL,
+        generation INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
 pub(super) fn prepare(connection: &Connection) -> Result<()> {

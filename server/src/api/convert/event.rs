@@ -105,6 +105,8 @@ fn kind(kind: EventKind) -> v1::EventKind {
         EventKind::MigrationFailed => v1::EventKind::MigrationFailed,
         EventKind::VifPlugged => v1::EventKind::VifPlugged,
         EventKind::VifUnplugged => v1::EventKind::VifUnplugged,
+        EventKind::HostEnabled => v1::EventKind::HostEnabled,
+        EventKind::HostDisabled => v1::EventKind::HostDisabled,
         EventKind::EventsMissed => v1::EventKind::EventsMissed,
         EventKind::ShuttingDown => v1::EventKind::ShuttingDown,
     }
@@ -196,7 +198,7 @@ mod tests {
         let ours: Vec<_> = wire
             .filter_map(|wire| Some((wire, of_wire(wire)?)))
             .collect();
-        assert_eq!(ours.len(), 31, "{ours:?}");
+        assert_eq!(ours.len(), 33, "{ours:?}");
         for (wire, ours) in ours {
             assert_eq!(kind(ours), wire);
         }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// libvirt's name of the architecture that our guests have.
-const ARCH: &str = "x86_64";
+pub(super) const ARCH: &str = "x86_64";
 
 /// libvirt's name of the driver that runs real guests.
 const QEMU: &str = "QEMU";

@@ -1,12 +1,14 @@
 //! The libvirt calls that `virt` does not wrap. Knows C; decides nothing.
 #![allow(unsafe_code)] // each block states why it is sound
 
+mod node;
 mod stats;
 
 use std::{ffi::CStr, time::Duration};
 
 use virt::{connect::Connect, domain::Domain, error::Error as VirtError, sys};
 
+pub(super) use node::{compare_hypervisor_cpu, cpu_times};
 pub(super) use stats::{Record, Stats, Value};
 
 /// Whether somebody is at work on a running guest's monitor.

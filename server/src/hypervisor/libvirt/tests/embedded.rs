@@ -7,6 +7,7 @@ use std::{
 };
 
 mod counters;
+mod node;
 
 use super::*;
 use crate::sys::command::Command;

@@ -329,3 +329,16 @@ async fn what_libvirt_answers_in_bulk_is_given_back() {
     println!("{grown} KiB more, {kept} if all were kept");
     assert!(grown < kept / 4, "{grown} KiB more");
 }
+
+#[tokio::test]
+async fn a_driver_that_gives_guests_no_processor_says_so() {
+    use crate::hypervisor::Node;
+    let world = world("").await;
+    let libvirt = &world.libvirt;
+    let unsupported = |e| matches!(e, HypervisorError::Unsupported { .. });
+    assert!(unsupported(libvirt.cpu().await.unwrap_err()));
+    assert!(unsupported(libvirt.cpu_features(None).await.unwrap_err()));
+    let any = crate::model::CpuModel::default();
+    assert!(unsupported(libvirt.compare_cpu(any).await.unwrap_err()));
+    assert!(libvirt.cpu_times().await.unwrap().user > 0);
+}

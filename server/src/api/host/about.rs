@@ -1,0 +1,137 @@
+//! What the server is, serves and can do at the moment.
+
+use computedriver::v1;
+
+use super::{Api, feature};
+use crate::{
+    api::capability,
+    error::Error,
+    hypervisor::{Link, VirtType, public},
+    operation::Gate,
+    plan,
+};
+
+impl Api {
+    pub(super) async fn hypervisor(&self) -> v1::Hypervisor {
+        let mode = if self.about.embedded {
+            v1::HypervisorMode::Embedded
+        } else {
+            v1::HypervisorMode::System
+        };
+        let Ok(capabilities) = self.host.hypervisor.capabilities().await else {
+            return v1::Hypervisor {
+                mode: mode.into(),
+                reachable: false,
+                ..v1::Hypervisor::default()
+            };
+        };
+        let virt_type = match capabilities.virt_type {
+            VirtType::Kvm => v1::VirtType::Kvm,
+            VirtType::Qemu => v1::VirtType::Qemu,
+            VirtType::Test => v1::VirtType::Test,
+        };
+        let session = capabilities.uri.ends_with("/session");
+        let mode = if session {
+            v1::HypervisorMode::Session
+        } else {
+            mode
+        };
+        v1::Hypervisor {
+            driver: capabilities.driver.clone(),
+            version: capabilities.hypervisor_version.clone(),
+            library: "libvirt".to_owned(),
+            library_version: capabilities.libvirt_version.clone(),
+            virt_type: virt_type.into(),
+            mode: mode.into(),
+            architecture: "x86_64".to_owned(),
+            reachable: *self.host.hypervisor.link().borrow() == Link::Up,
+        }
+    }
+
+    fn checks(&self) -> Vec<v1::ReadinessCheck> {
+        let check = |name: &str, readiness: v1::Readiness, detail: String| v1::ReadinessCheck {
+            name: name.to_owned(),
+            readiness: readiness.into(),
+            detail,
+            since_time: None,
+        };
+        let hypervisor = match &*self.host.hypervisor.link().borrow() {
+            Link::Up => check("hypervisor", v1::Readiness::Ready, String::new()),
+            Link::Connecting => check(
+                "hypervisor",
+                v1::Readiness::Starting,
+                "connecting for the first time".to_owned(),
+            ),
+            Link::Down { reason } => check("hypervisor", v1::Readiness::Broken, public(reason)),
+        };
+        let recovery = match self.operations.gate() {
+            Gate::Starting => check(
+                "recovery",
+                v1::Readiness::Starting,
+                "looking after what an earlier run left".to_owned(),
+            ),
+            Gate::Open | Gate::Draining => check("recovery", v1::Readiness::Ready, String::new()),
+        };
+        vec![hypervisor, recovery]
+    }
+
+    pub(super) fn readiness(&self) -> v1::GetReadinessResponse {
+        let checks = self.checks();
+        let any =
+            |readiness: v1::Readiness| checks.iter().any(|check| check.readiness() == readiness);
+        let readiness = if any(v1::Readiness::Broken) {
+            v1::Readiness::Broken
+        } else if any(v1::Readiness::Starting) {
+            v1::Readiness::Starting
+        } else {
+            v1::Readiness::Ready
+        };
+        let draining = self.operations.gate() == Gate::Draining;
+        v1::GetReadinessResponse {
+            readiness: readiness.into(),
+            checks,
+            draining,
+        }
+    }
+
+    pub(super) async fn capabilities(&self) -> v1::GetCapabilitiesResponse {
+        v1::GetCapabilitiesResponse {
+            server: Some(v1::ServerVersion {
+                name: "computelet".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                contract: "computedriver.v1".to_owned(),
+                build: option_env!("COMPUTELET_BUILD")
+                    .unwrap_or_default()
+                    .to_owned(),
+            }),
+            hypervisor: Some(self.hypervisor().await),
+            rpcs: capability::rpcs(),
+            features: feature::flags(),
+            vif_types: feature::VIF_TYPES.map(i32::from).to_vec(),
+            disk_buses: feature::DISK_BUSES.map(i32::from).to_vec(),
+            image_formats: feature::IMAGE_FORMATS.map(i32::from).to_vec(),
+            vif_models: feature::VIF_MODELS.map(i32::from).to_vec(),
+            machine_types: vec!["q35".to_owned(), "pc".to_owned()],
+            extra_specs: plan::extra_specs().map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// The host's name.
+pub(super) fn hostname() -> String {
+    let node = rustix::system::uname();
+    node.nodename().to_string_lossy().into_owned()
+}
+
+/// The host's architecture.
+pub(super) fn architecture() -> String {
+    let node = rustix::system::uname();
+    node.machine().to_string_lossy().into_owned()
+}
+
+/// Something that this host cannot do at all.
+pub(super) fn unsupported(rpc: &str, why: &str) -> Error {
+    use crate::error::Kind;
+    let e = Error::new(Kind::Unsupported, "NOT_SUPPORTED", format!("{rpc}: {why}"));
+    e.with("rpc", format!("computedriver.v1.HostService/{rpc}"))
+}
