@@ -282,6 +282,9 @@ pub trait Hypervisor: Node + Power + Send + Sync + std::fmt::Debug + 'static {
     /// State and size of one guest.
     async fn info(&self, id: InstanceId) -> Result<GuestInfo>;
 
+    /// The same of some; those that are absent are left out.
+    async fn infos(&self, ids: Vec<InstanceId>) -> Result<Vec<(InstanceId, GuestInfo)>>;
+
     /// State and size of all our guests, in no order.
     async fn list(&self) -> Result<Vec<(InstanceId, GuestInfo)>>;
 

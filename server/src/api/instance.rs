@@ -1,5 +1,6 @@
 //! InstanceService: what is served of it.
 
+mod listing;
 mod power;
 
 use computedriver::v1::{self, instance_service_server::InstanceService};
@@ -10,7 +11,6 @@ use tonic::{Request, Response};
 use super::{
     Api, convert,
     operation::heartbeat,
-    page,
     peer::caller,
     status::status,
     stream::{Answers, Seen, follow},
@@ -25,9 +25,6 @@ use crate::{
     plan::{self, Plan},
     task::Progress,
 };
-
-/// A batch of StreamInstances when the caller does not say.
-const BATCH: usize = 500;
 
 /// Bytes that a file takes; none when it cannot be reached.
 fn allocated(path: &std::path::Path) -> Option<Bytes> {
@@ -79,32 +76,6 @@ impl Api {
             operation_id: holder.map(|id| id.to_string()).unwrap_or_default(),
             created_time: Some(convert::timestamp(record.created)),
         }
-    }
-
-    /// Many at once: one question to the hypervisor for all of them.
-    pub(super) async fn infos(
-        &self,
-        records: &[std::sync::Arc<InstanceRecord>],
-    ) -> Result<Vec<v1::InstanceInfo>, Error> {
-        let listed = match self.host.hypervisor.list().await {
-            Ok(list) => Some(
-                list.into_iter()
-                    .collect::<std::collections::HashMap<_, _>>(),
-            ),
-            Err(HypervisorError::Unavailable { .. } | HypervisorError::Timeout { .. }) => None,
-            Err(e) => return Err(e.into()),
-        };
-        let guest = |record: &InstanceRecord| match &listed {
-            None => silent(record, PowerState::Unknown),
-            Some(list) => list
-                .get(&record.spec.id)
-                .copied()
-                .unwrap_or_else(|| silent(record, PowerState::NoState)),
-        };
-        Ok(records
-            .iter()
-            .map(|record| self.info(record, guest(record)))
-            .collect())
     }
 
     pub(super) async fn instance(&self, id: InstanceId) -> Result<v1::Instance, Error> {
@@ -324,61 +295,22 @@ impl InstanceService for Api {
         &self,
         request: Request<v1::ListInstancesRequest>,
     ) -> Reply<v1::ListInstancesResponse> {
-        let request = request.into_inner();
-        let (records, next_page_token) = self
-            .page(request.page_size, &request.page_token)
-            .map_err(|e| status(&e))?;
-        Ok(Response::new(v1::ListInstancesResponse {
-            instance_ids: records
-                .iter()
-                .map(|record| record.spec.id.to_string())
-                .collect(),
-            next_page_token,
-            total_size: self.total(),
-        }))
+        listing::ids(self, &request.into_inner())
     }
 
     async fn list_instances_detail(
         &self,
         request: Request<v1::ListInstancesDetailRequest>,
     ) -> Reply<v1::ListInstancesDetailResponse> {
-        let request = request.into_inner();
-        let (records, next_page_token) = self
-            .page(request.page_size, &request.page_token)
-            .map_err(|e| status(&e))?;
-        let instances = self.infos(&records).await.map_err(|e| status(&e))?;
-        Ok(Response::new(v1::ListInstancesDetailResponse {
-            instances,
-            next_page_token,
-            total_size: self.total(),
-        }))
+        listing::details(self, &request.into_inner()).await
     }
 
     async fn stream_instances(
         &self,
         request: Request<v1::StreamInstancesRequest>,
     ) -> Reply<Answers<v1::StreamInstancesResponse>> {
-        let batch = match request.into_inner().batch_size {
-            0 => BATCH,
-            asked => page::size(asked),
-        };
-        // One look for all: the set is consistent, whatever begins or ends while it is sent.
-        let records = self.host.store.instances();
-        let infos = self.infos(&records).await.map_err(|e| status(&e))?;
-        let total_size = infos.len() as u64;
-        let mut batches: Vec<_> = infos.chunks(batch).map(<[_]>::to_vec).collect();
-        if batches.is_empty() {
-            batches.push(Vec::new());
-        }
-        let answer = move |instances| {
-            Ok(v1::StreamInstancesResponse {
-                instances,
-                total_size,
-            })
-        };
-        Ok(Response::new(Box::pin(stream::iter(
-            batches.into_iter().map(answer),
-        ))))
+        let answers = listing::stream(self, &request.into_inner());
+        Ok(Response::new(answers))
     }
 
     async fn power_off(
@@ -406,33 +338,5 @@ impl InstanceService for Api {
     ) -> Reply<Answers<v1::WatchEventsResponse>> {
         let answers = self.watch(request.into_inner()).await;
         answers.map(Response::new).map_err(|e| status(&e))
-    }
-}
-
-impl Api {
-    fn total(&self) -> u64 {
-        self.host.store.count() as u64
-    }
-
-    fn page(
-        &self,
-        size: u32,
-        token: &str,
-    ) -> Result<(Vec<std::sync::Arc<InstanceRecord>>, String), Error> {
-        let size = page::size(size);
-        let after = page::after("instances", token)?;
-        let after = after.map(|id| convert::instance_id(&id)).transpose()?;
-        let mut records = self.host.store.instances_after(after, size + 1);
-        let more = records.len() > size;
-        records.truncate(size);
-        let last = records
-            .last()
-            .filter(|_| more)
-            .map(|record| record.spec.id.to_string());
-        Ok((
-            records,
-            last.map(|last| page::token("instances", &last))
-                .unwrap_or_default(),
-        ))
     }
 }

@@ -368,6 +368,16 @@ impl Hypervisor for Fake {
         self.faults.leave("info").map(|()| found)
     }
 
+    async fn infos(&self, ids: Vec<InstanceId>) -> Result<Vec<(InstanceId, GuestInfo)>> {
+        self.enter("infos").await?;
+        let found = ids.into_iter().filter_map(|id| {
+            let found = self.ours(id, |held, domain| info(*held, domain));
+            found.ok().map(|found| (id, found))
+        });
+        let found = found.collect();
+        self.faults.leave("infos").map(|()| found)
+    }
+
     async fn list(&self) -> Result<Vec<(InstanceId, GuestInfo)>> {
         self.enter("list").await?;
         let all = self.snapshot();

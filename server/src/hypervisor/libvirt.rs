@@ -278,6 +278,10 @@ impl Hypervisor for Libvirt {
         info::of(self, id).await
     }
 
+    async fn infos(&self, ids: Vec<InstanceId>) -> Result<Vec<(InstanceId, GuestInfo)>> {
+        info::of_some(self, ids).await
+    }
+
     async fn list(&self) -> Result<Vec<(InstanceId, GuestInfo)>> {
         let exchange = self.exchange.clone();
         let call = Call::plain(Kind::Cheap, "virConnectListAllDomains");

@@ -271,6 +271,25 @@ pub(super) fn info(
     }
 }
 
+/// The same of some; guests that are absent, or go while we look, are left out.
+pub(super) fn infos(
+    conn: &Connect,
+    handles: &mut Handles,
+    owned: &Owned,
+    ids: &[InstanceId],
+) -> Result<Vec<(InstanceId, GuestInfo)>, Fault> {
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        match info(conn, handles, owned, *id) {
+            Ok(info) => found.push((*id, info)),
+            Err(Fault::Ours(HypervisorError::NotFound(_))) => {}
+            Err(fault) if fault.is(ErrorNumber::NoDomain) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(found)
+}
+
 /// `virConnectListAllDomains`; guests that go while we look are not listed.
 pub(super) fn list(conn: &Connect, owned: &Owned) -> Result<Vec<(InstanceId, GuestInfo)>, Fault> {
     let mut listed = Vec::new();

@@ -21,6 +21,19 @@ pub(super) async fn of(libvirt: &Libvirt, id: InstanceId) -> Result<GuestInfo> {
     }
 }
 
+/// See [`crate::hypervisor::Hypervisor::infos`].
+pub(super) async fn of_some(
+    libvirt: &Libvirt,
+    ids: Vec<InstanceId>,
+) -> Result<Vec<(InstanceId, GuestInfo)>> {
+    let exchange = libvirt.exchange.clone();
+    let call = Call::plain(Kind::Cheap, "virDomainGetInfo");
+    let ask = move |conn: &Connect, handles: &mut Handles| {
+        guest::infos(conn, handles, &exchange.owned, &ids)
+    };
+    libvirt.call_again(call, ask).await
+}
+
 /// What libvirt said last, with the processor time of now: what costs a change of threads and back, or a round trip to
 /// another process, then costs a look at one file of /proc.
 fn again(libvirt: &Libvirt, id: InstanceId) -> Option<GuestInfo> {
