@@ -32,6 +32,7 @@ mod images;
 mod listing;
 mod ownership;
 mod polyglot;
+mod power;
 mod requests;
 mod scrape;
 mod secrets;

@@ -30,7 +30,7 @@ impl Action for PowerOn {
         let standing = admitted(&host, Self::VERB, instance).await?;
         if !standing.already {
             let plan = plan_of(&host, &standing.record).await?;
-            let plugged = task.run(PlugVifs::new(&plan)).await?;
+            let plugged = task.run(PlugVifs::again(&plan)).await?;
             let domain = domain_of(&host, &standing.record, &plan, &plugged).await?;
             task.run(RedefineGuest::new(&host, domain)).await?;
             task.run(StartGuest { instance }).await?;

@@ -1,5 +1,7 @@
 //! Every action fails at every step, and leaves the host as it was.
 
+mod change;
+
 use std::time::Duration;
 
 use pretty_assertions::assert_eq;

@@ -4,7 +4,7 @@ use pretty_assertions::assert_eq;
 
 use super::*;
 use crate::{
-    action::{PullImage, Spawn},
+    action::{Pause, PullImage, Spawn},
     hypervisor::fake::Times,
     model::{InstanceId, OperationId, Phase},
     store::BegunStep,
@@ -272,4 +272,20 @@ async fn a_guest_of_ours_that_the_store_does_not_know_is_left_alone() {
     t.host.store.remove_instance(id).await.unwrap();
     let next = recovered(&t).await;
     assert!(next.fake.snapshot().contains_key(&id));
+}
+
+#[tokio::test]
+async fn a_change_that_a_crash_cut_is_undone_and_says_how_the_guest_stands() {
+    let t = TestHost::new().await;
+    let instance = t.spawned(t.everything()).await;
+    let before = t.next_life().await.snapshot().await;
+    let pause = Pause { instance };
+    let mut task = t.task(&pause).await.failing_at(0);
+    pause.run(&mut task).await.unwrap_err();
+    assert_ne!(t.fake.snapshot()[&instance].state, PowerState::Running);
+    let operation = task.report().record().id;
+    let next = recovered(&t).await;
+    assert_undone(&next, &before, operation).await;
+    let e = record(&next, operation).await.error.unwrap();
+    assert_eq!(e.fields()["power_state"], "RUNNING");
 }

@@ -19,6 +19,9 @@ pub struct PlugVifs {
     pub instance: InstanceId,
     /// Which.
     pub vifs: Vec<Vif>,
+    /// Whether they are plugged already, and stay so on the way back.
+    #[serde(default)]
+    pub again: bool,
 }
 
 impl PlugVifs {
@@ -28,6 +31,15 @@ impl PlugVifs {
         Self {
             instance: plan.instance,
             vifs: vifs.collect(),
+            again: false,
+        }
+    }
+
+    /// Those of an instance that is there: what the host has forgotten of them, as when it restarts, is made anew.
+    pub fn again(plan: &Plan) -> Self {
+        Self {
+            again: true,
+            ..Self::new(plan)
         }
     }
 }
@@ -47,7 +59,7 @@ impl Step for PlugVifs {
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {
-        for vif in &self.vifs {
+        for vif in self.vifs.iter().filter(|_| !self.again) {
             host.vifs.unplug(self.instance, vif).await?;
         }
         Ok(())

@@ -7,8 +7,8 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
-    capabilities, completions, console_log, destroy, events, images, ops, show, spawn, stats, text,
-    top,
+    capabilities, completions, console_log, destroy, events, images, ops, power, show, spawn,
+    stats, text, top,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -54,6 +54,14 @@ pub(crate) enum Command {
     Show(show::ShowArgs),
     /// Remove instances; absent ones are a success.
     Destroy(destroy::DestroyArgs),
+    /// Start an instance that is off.
+    Start(power::OneArgs),
+    /// Stop an instance: it is asked, when told so, and then stopped by force.
+    Stop(power::StopArgs),
+    /// Stop an instance's processors; its memory stays.
+    Pause(power::OneArgs),
+    /// Let a paused instance's processors go on.
+    Unpause(power::OneArgs),
     /// Print the log of an instance's serial console.
     ConsoleLog(console_log::ConsoleLogArgs),
     /// What happened: events of instances, operations and the host.

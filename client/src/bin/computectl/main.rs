@@ -13,6 +13,7 @@ mod list;
 mod long;
 mod ops;
 mod out;
+mod power;
 mod ready;
 mod show;
 mod spawn;
@@ -51,6 +52,10 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::List => list::run(session, out).await,
         Command::Show(args) => show::run(args, session, out).await,
         Command::Destroy(args) => destroy::run(args, session, out).await,
+        Command::Start(args) => power::turn(power::Turn::Start, args, session, out).await,
+        Command::Stop(args) => power::stop(args, session, out).await,
+        Command::Pause(args) => power::turn(power::Turn::Pause, args, session, out).await,
+        Command::Unpause(args) => power::turn(power::Turn::Unpause, args, session, out).await,
         Command::ConsoleLog(args) => console_log::run(args, session, out).await,
         Command::Events(args) => events::run(args, session, out).await,
         Command::Stats(args) => stats::run(args, session, out).await,
