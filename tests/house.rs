@@ -49,7 +49,7 @@ const ROWS: &[&[&str]] = &[
     &["telemetry"],
     &["api"],
     &["recover", "upkeep", "observe"],
-    &["operation", "sampler"],
+    &["operation", "sampler", "session"],
     &["action"],
     &["step"],
     &["task"],

@@ -30,7 +30,7 @@ use computedriver::v1::{
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::{host::Host, operation::Operations, sampler::Sampler};
+use crate::{host::Host, operation::Operations, sampler::Sampler, session::Sessions};
 
 /// What the services answer from.
 #[derive(Clone, Debug)]
@@ -38,6 +38,7 @@ pub struct Api {
     host: Arc<Host>,
     operations: Operations,
     sampler: Sampler,
+    sessions: Sessions,
     drain: CancellationToken,
     about: Arc<About>,
     recent: Arc<host::recent::Recent>,
@@ -63,14 +64,16 @@ impl Api {
     pub fn new(
         host: Arc<Host>,
         operations: Operations,
-        sampler: Sampler,
+        watchers: (Sampler, Sessions),
         drain: CancellationToken,
         about: About,
     ) -> Self {
+        let (sampler, sessions) = watchers;
         Self {
             host,
             operations,
             sampler,
+            sessions,
             drain,
             about: Arc::new(about),
             recent: Arc::default(),

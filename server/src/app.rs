@@ -36,7 +36,8 @@ use crate::{
     plan::{CpuChoice, PlanSettings},
     recover,
     sampler::Sampler,
-    serve::{self, Door, Drain, Health, Page, ServeError},
+    serve::{self, ConsoleProxy, Door, Drain, Health, Page, ServeError},
+    session::{Proxy, Sessions},
     store::Store,
     upkeep::{self, Bounds},
     vif::Vifs,
@@ -53,6 +54,7 @@ pub struct App {
     drain: CancellationToken,
     api: Api,
     sampler: Sampler,
+    sessions: Sessions,
     bounds: Bounds,
     observer: Observer,
     scribe: Option<Scribe>,
@@ -103,26 +105,22 @@ impl App {
             config_drive: true,
             max_message: usize::try_from(config.limits.message.0).unwrap_or(usize::MAX),
         };
+        let sessions = Sessions::new(host.clone(), config.consoles.token_lifetime);
         let api = Api::new(
             host.clone(),
             operations.clone(),
-            sampler.clone(),
+            (sampler.clone(), sessions.clone()),
             drain.clone(),
             about,
         );
-        let bounds = Bounds {
-            console_log: config.guests.console_log_max,
-            operations: config.limits.operation_retention,
-            events: config.events.retention_count,
-            events_age: config.events.retention_age,
-        };
         Ok(Self {
             host,
             operations,
             drain,
             api,
             sampler,
-            bounds,
+            sessions,
+            bounds: bounds(config),
             observer,
             scribe: Some(scribe),
             _lock: lock,
@@ -153,6 +151,7 @@ impl App {
             Some(address) => Some(Page::bind(address).await?),
             None => None,
         };
+        let proxy = proxy(config, &self.sessions).await?;
         let (routes, health) = serve::standard(self.api.routes(), capability::services()).await?;
         let service = CapabilityLayer.layer(routes.prepare());
         let close = CancellationToken::new();
@@ -169,7 +168,9 @@ impl App {
             served
         };
         let page = serve_page(page, self.observer.clone(), close.clone());
-        let (served, (), ()) = tokio::join!(serving, drain.when(stop, self.end(work)), page);
+        let proxy = serve_proxy(proxy, self.sessions.clone(), close.clone());
+        let drained = drain.when(stop, self.end(work));
+        let (served, (), (), ()) = tokio::join!(serving, drained, page, proxy);
         served
     }
 
@@ -200,6 +201,36 @@ impl App {
         self.host.images.close().await;
         self.host.journal.flush().await;
         work.shutdown().await;
+    }
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        console_log: config.guests.console_log_max,
+        operations: config.limits.operation_retention,
+        events: config.events.retention_count,
+        events_age: config.events.retention_age,
+    }
+}
+
+/// Listens for console proxies, when it is to be done, and has callers told where.
+async fn proxy(config: &Config, sessions: &Sessions) -> Result<Option<ConsoleProxy>, ServeError> {
+    let Some(listen) = &config.consoles.listen else {
+        return Ok(None);
+    };
+    let proxy = ConsoleProxy::bind(listen).await?;
+    let told = config.consoles.address.clone();
+    let told = told.map(|(host, port)| Proxy { host, port });
+    if let Some(told) = told.or_else(|| proxy.address().map(Proxy::from)) {
+        sessions.proxied_at(told);
+    }
+    Ok(Some(proxy))
+}
+
+/// Serves console proxies, when there is anything to listen at.
+async fn serve_proxy(proxy: Option<ConsoleProxy>, sessions: Sessions, close: CancellationToken) {
+    if let Some(proxy) = proxy {
+        proxy.serve(sessions, close).await;
     }
 }
 

@@ -21,8 +21,8 @@ pub use fault::{Fault, Faults};
 pub use layer::{DEFAULT_FILE, Flag, Layers};
 pub use listen::Listen;
 pub use section::{
-    Connect, CpuMode, DiskCache, DiskKind, Events, Guests, Images, Limits, Log, LogFormat, Metrics,
-    Resources, Stats, Telemetry, Virt,
+    Connect, Consoles, CpuMode, DiskCache, DiskKind, Events, Guests, Images, Limits, Log,
+    LogFormat, Metrics, Resources, Stats, Telemetry, Virt,
 };
 
 pub use value::Text;
@@ -62,6 +62,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// How guests are measured.
     pub stats: Stats,
+    /// How consoles are reached beside the calls.
+    pub consoles: Consoles,
 }
 
 impl Config {
@@ -96,6 +98,7 @@ impl Config {
             metrics: Metrics::read(keys),
             telemetry: Telemetry::read(keys),
             stats: Stats::read(keys),
+            consoles: Consoles::read(keys),
         }
     }
 

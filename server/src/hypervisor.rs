@@ -4,6 +4,7 @@
 //! bounded time. Only guests that carry our mark in their metadata are ever touched: one that does not counts as absent,
 //! but for [`Hypervisor::define`], which refuses to write over it.
 
+pub mod console;
 pub mod fake;
 pub mod libvirt;
 mod news;
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use self::{
+    console::Consoles,
     power::Power,
     stats::{Groups, HostCounters, MonitorCounters},
 };
@@ -257,7 +259,7 @@ pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 
 /// The one seam between computelet and whatever runs its guests.
 #[async_trait]
-pub trait Hypervisor: Node + Power + Send + Sync + std::fmt::Debug + 'static {
+pub trait Hypervisor: Consoles + Node + Power + Send + Sync + std::fmt::Debug + 'static {
     /// Whether it can be asked, now and from now on.
     fn link(&self) -> watch::Receiver<Link>;
 

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod recover;
 pub mod sampler;
 pub mod serve;
+pub mod session;
 pub mod step;
 pub mod store;
 pub mod sys;

@@ -8,6 +8,7 @@
 
 mod authority;
 mod connection;
+mod console;
 mod layers;
 mod method;
 mod page;
@@ -31,6 +32,7 @@ use tower::Service;
 use tracing::{info, warn};
 
 pub use connection::Peer;
+pub use console::ConsoleProxy;
 pub use page::Page;
 pub use standard::{Health, standard};
 

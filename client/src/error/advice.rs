@@ -143,6 +143,10 @@ pub(super) const ADVICE: &[(&str, &str)] = &[
         "HOST_COMMAND_FAILED",
         "look at the server's log: it has what the tool said",
     ),
+    (
+        "CONSOLE_TAKEN",
+        "leave it to the other client, or open it with force",
+    ),
     ("INTERNAL", "look at the server's log"),
 ];
 

@@ -38,7 +38,14 @@ const SERVED: &[(&str, &[&str])] = &[
     ),
     (
         "ConsoleService",
-        &["GetConsoleOutput", "StreamConsoleOutput"],
+        &[
+            "GetConsoleOutput",
+            "StreamConsoleOutput",
+            "OpenSerialConsole",
+            "OpenVncConsole",
+            "GetConsoleAccess",
+            "GetConsolePoolInfo",
+        ],
     ),
     ("ImageService", &["PullImage", "ListImages", "RemoveImage"]),
     (

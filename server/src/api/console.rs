@@ -1,8 +1,11 @@
-//! ConsoleService: what is served of it.
+//! ConsoleService: the log here, sessions and access in files of their own.
+
+mod access;
+mod line;
 
 use computedriver::v1::{self, console_service_server::ConsoleService};
 use futures::{StreamExt, stream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Api, convert,
@@ -146,6 +149,38 @@ impl ConsoleService for Api {
         let answers = events
             .map(|event| event.map(|event| v1::StreamConsoleOutputResponse { event: Some(event) }));
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn open_serial_console(
+        &self,
+        request: Request<Streaming<v1::OpenSerialConsoleRequest>>,
+    ) -> Reply<Answers<v1::OpenSerialConsoleResponse>> {
+        let opened = line::serial(self, request.into_inner()).await;
+        opened.map(Response::new).map_err(|e| status(&e))
+    }
+
+    async fn open_vnc_console(
+        &self,
+        request: Request<Streaming<v1::OpenVncConsoleRequest>>,
+    ) -> Reply<Answers<v1::OpenVncConsoleResponse>> {
+        let opened = line::screen(self, request.into_inner()).await;
+        opened.map(Response::new).map_err(|e| status(&e))
+    }
+
+    async fn get_console_access(
+        &self,
+        request: Request<v1::GetConsoleAccessRequest>,
+    ) -> Reply<v1::GetConsoleAccessResponse> {
+        let granted = access::grant(self, request.get_ref()).await;
+        granted.map(Response::new).map_err(|e| status(&e))
+    }
+
+    async fn get_console_pool_info(
+        &self,
+        request: Request<v1::GetConsolePoolInfoRequest>,
+    ) -> Reply<v1::GetConsolePoolInfoResponse> {
+        let told = access::pool(self, request.get_ref());
+        told.map(Response::new).map_err(|e| status(&e))
     }
 }
 

@@ -370,6 +370,56 @@ impl Stats {
     }
 }
 
+/// How consoles are reached beside the calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consoles {
+    /// Where the proxy listens; none: there is none.
+    pub listen: Option<Listen>,
+    /// Where callers are told that it is; none: where it listens.
+    pub address: Option<(String, u16)>,
+    /// How long a token waits to be used.
+    pub token_lifetime: Duration,
+}
+
+impl Consoles {
+    pub(super) fn read(keys: &mut Reader<'_>) -> Self {
+        let listen = keys.optional("console.listen", "none");
+        if matches!(listen, Some(Listen::Unix(_))) {
+            let right = "must be tcp:ADDRESS:PORT: console proxies connect over TCP";
+            keys.refuse("console.listen", right);
+        }
+        let told: Option<Text> = keys.optional("console.address", "listen");
+        let address = told.as_ref().and_then(|Text(told)| place(told));
+        if told.is_some() && address.is_none() {
+            let right = "must be HOST:PORT, as console.example:6080, or listen";
+            keys.refuse("console.address", right);
+        }
+        if told.is_some() && listen.is_none() {
+            let right = "is honoured only when console.listen is set";
+            keys.refuse("console.address", right);
+        }
+        Self {
+            listen,
+            address,
+            // Nova's: a person who asks for a console opens it within minutes.
+            token_lifetime: keys.within(
+                "console.token_lifetime",
+                Duration::from_secs(600),
+                Duration::from_secs(1)..=Duration::from_secs(24 * 3600),
+            ),
+        }
+    }
+}
+
+/// A host and its port; an IPv6 address stands in brackets.
+fn place(text: &str) -> Option<(String, u16)> {
+    let url = url::Url::parse(&format!("tcp://{text}")).ok()?;
+    let plain = url.path().is_empty() && url.query().is_none() && url.username().is_empty();
+    let host = url.host_str().filter(|_| plain)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some((host.to_owned(), url.port()?))
+}
+
 fn mebibytes(mib: u64) -> Bytes {
     Bytes::from_mib(mib).unwrap_or(Bytes(u64::MAX))
 }

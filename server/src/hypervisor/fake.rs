@@ -3,6 +3,7 @@
 //! For tests, of this crate and of others. It answers as libvirt does: what is done already succeeds, what is absent
 //! cannot be started, what is not ours is refused.
 
+mod console;
 mod counters;
 mod fault;
 mod node;
@@ -17,8 +18,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::fault::Faults;
+use self::{console::Ends, fault::Faults};
 pub use self::{
+    console::Socket,
     counters::Counted,
     fault::{Gate, Times},
 };
@@ -77,6 +79,7 @@ pub struct Fake {
     signals: Signals,
     faults: Faults,
     counted: Counted,
+    ends: Ends,
 }
 
 impl Fake {
@@ -90,6 +93,7 @@ impl Fake {
             signals: Signals::default(),
             faults: Faults::default(),
             counted: Counted::default(),
+            ends: Ends::default(),
         };
         fake.tell_all();
         Arc::new(fake)
@@ -194,6 +198,9 @@ impl Fake {
             }
             Happening::Reboot => Change::new(EventKind::Rebooted, PowerState::Running, "rebooted"),
         };
+        if !is_on(change.power) {
+            self.ends.close(id);
+        }
         if let Ok(()) = self.ours(id, |held, _| *held = change.power) {
             self.signals.change(id, change);
         }
@@ -349,6 +356,7 @@ impl Hypervisor for Fake {
         if matches!(was_on, Ok(true)) {
             self.signals.change(id, DESTROYED);
         }
+        self.ends.close(id);
         self.faults.leave("destroy")
     }
 

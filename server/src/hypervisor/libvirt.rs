@@ -14,6 +14,7 @@
 mod call;
 mod call_watch;
 mod capability;
+mod console;
 mod counters;
 mod embed;
 mod events;

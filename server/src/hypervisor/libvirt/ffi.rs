@@ -1,6 +1,7 @@
 //! The libvirt calls that `virt` does not wrap. Knows C; decides nothing.
 #![allow(unsafe_code)] // each block states why it is sound
 
+mod console;
 mod node;
 mod stats;
 
@@ -8,6 +9,7 @@ use std::{ffi::CStr, time::Duration};
 
 use virt::{connect::Connect, domain::Domain, error::Error as VirtError, sys};
 
+pub(super) use console::open_screen;
 pub(super) use node::{compare_hypervisor_cpu, cpu_times};
 pub(super) use stats::{Record, Stats, Value};
 

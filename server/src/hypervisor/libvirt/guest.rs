@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Longer than any job but a start that waits for QEMU: what has a guest for so long may have it for ever.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Guests found to be ours, so that a cheap read need not ask for their mark each time.
 ///

@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    api::About, hypervisor::Hypervisor, model::InstanceId, sampler::Sampler, testing::TestHost,
+    api::About, hypervisor::Hypervisor, model::InstanceId, sampler::Sampler, session::Sessions,
+    testing::TestHost,
 };
 
 fn api(test: &TestHost) -> Api {
@@ -19,7 +20,14 @@ fn api(test: &TestHost) -> Api {
         max_message: 1 << 20,
     };
     let sampler = Sampler::new(std::time::Duration::from_secs(1), end.clone());
-    Api::new(test.host.clone(), test.operations(), sampler, end, about)
+    let sessions = Sessions::new(test.host.clone(), std::time::Duration::from_secs(600));
+    Api::new(
+        test.host.clone(),
+        test.operations(),
+        (sampler, sessions),
+        end,
+        about,
+    )
 }
 
 type Batches = Answers<v1::StreamInstancesResponse>;
