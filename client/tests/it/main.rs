@@ -9,4 +9,5 @@ mod picture;
 mod retry;
 mod streams;
 mod support;
+mod terminal;
 mod top;

@@ -1,6 +1,7 @@
 //! A host in memory behind a real socket: it keeps what it was asked, runs spawns from a script, and can be told to
 //! refuse calls, to cut streams and to die.
 
+mod consoles;
 pub(crate) mod host;
 pub(crate) mod make;
 pub(crate) mod screen;

@@ -7,8 +7,8 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
-    capabilities, completions, console_log, destroy, events, images, ops, power, show, spawn,
-    stats, text, top,
+    capabilities, completions, console, console_access, console_log, destroy, events, images, ops,
+    power, show, spawn, stats, text, top, vnc,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -62,6 +62,14 @@ pub(crate) enum Command {
     Pause(power::OneArgs),
     /// Let a paused instance's processors go on.
     Unpause(power::OneArgs),
+    /// Sit down at an instance's serial console.
+    Console(console::ConsoleArgs),
+    /// Show an instance's screen at a port of this machine, for a VNC viewer.
+    Vnc(vnc::VncArgs),
+    /// Get a token that opens a console once, through the host's console proxy.
+    ConsoleAccess(console_access::AccessArgs),
+    /// Where the host's console proxy is.
+    ConsolePool(console_access::PoolArgs),
     /// Print the log of an instance's serial console.
     ConsoleLog(console_log::ConsoleLogArgs),
     /// What happened: events of instances, operations and the host.

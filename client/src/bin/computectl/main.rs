@@ -3,6 +3,8 @@
 mod args;
 mod capabilities;
 mod completions;
+mod console;
+mod console_access;
 mod console_log;
 mod destroy;
 mod events;
@@ -21,6 +23,7 @@ mod stats;
 mod text;
 mod top;
 mod version;
+mod vnc;
 
 use std::process::ExitCode;
 
@@ -56,6 +59,10 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::Stop(args) => power::stop(args, session, out).await,
         Command::Pause(args) => power::turn(power::Turn::Pause, args, session, out).await,
         Command::Unpause(args) => power::turn(power::Turn::Unpause, args, session, out).await,
+        Command::Console(args) => console::run(args, session, out).await,
+        Command::Vnc(args) => vnc::run(args, session, out).await,
+        Command::ConsoleAccess(args) => console_access::access(args, session, out).await,
+        Command::ConsolePool(args) => console_access::pool(args, session, out).await,
         Command::ConsoleLog(args) => console_log::run(args, session, out).await,
         Command::Events(args) => events::run(args, session, out).await,
         Command::Stats(args) => stats::run(args, session, out).await,

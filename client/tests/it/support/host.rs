@@ -4,15 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 
 use computedriver_client::v1;
-use computedriver_client::v1::console_service_server::ConsoleService;
 use computedriver_client::v1::host_service_server::HostService;
 use computedriver_client::v1::image_service_server::ImageService;
 use computedriver_client::v1::instance_service_server::InstanceService;
 use computedriver_client::v1::operation_service_server::OperationService;
-use computedriver_client::v1::{
-    destroy_response, spawn_response, stream_console_output_request,
-    stream_console_output_response, watch_operation_response,
-};
+use computedriver_client::v1::{destroy_response, spawn_response, watch_operation_response};
 use futures::{Stream, StreamExt as _, stream};
 use parking_lot::Mutex;
 use tonic::{Code, Request, Response, Status, async_trait};
@@ -90,6 +86,10 @@ impl Host {
 
     pub(crate) fn write_console(&self, bytes: &[u8]) {
         self.state.lock().console.extend_from_slice(bytes);
+    }
+
+    pub(super) fn console(&self) -> Vec<u8> {
+        self.state.lock().console.clone()
     }
 
     pub(super) fn begin(&self, rpc: &'static str) -> Result<(), Status> {
@@ -223,37 +223,6 @@ impl InstanceService for Host {
             })
         });
         self.stream(batches.collect())
-    }
-}
-
-#[async_trait]
-impl ConsoleService for Host {
-    async fn stream_console_output(
-        &self,
-        request: Request<v1::StreamConsoleOutputRequest>,
-    ) -> Reply<Events<v1::StreamConsoleOutputResponse>> {
-        use stream_console_output_request::Start;
-        self.begin("StreamConsoleOutput")?;
-        let log = self.state.lock().console.clone();
-        let end = log.len() as u64;
-        let start = match request.into_inner().start {
-            None => 0,
-            Some(Start::Offset(offset)) => offset,
-            Some(Start::TailBytes(bytes)) => end.saturating_sub(bytes),
-        };
-        let chunks = (start..end).step_by(4).map(|offset| {
-            let from = usize::try_from(offset).expect("a small log");
-            let data = log[from..log.len().min(from + 4)].to_vec();
-            let chunk = v1::ConsoleChunk {
-                offset,
-                data,
-                truncated: false,
-            };
-            Ok(v1::StreamConsoleOutputResponse {
-                event: Some(stream_console_output_response::Event::Chunk(chunk)),
-            })
-        });
-        self.stream(chunks.collect())
     }
 }
 
