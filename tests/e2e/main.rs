@@ -24,6 +24,7 @@ macro_rules! suite {
     };
 }
 
+mod console;
 mod crash;
 mod events;
 mod fail;
