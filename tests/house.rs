@@ -63,6 +63,7 @@ const ROWS: &[&[&str]] = &[
         "config_drive",
         "boot",
         "console",
+        "export",
     ],
     &["store", "sys"],
     &["domain", "model", "error"],

@@ -5,6 +5,7 @@ mod pause;
 mod power_off;
 mod power_on;
 mod pull_image;
+mod snapshot;
 mod spawn;
 mod standing;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use pause::{Pause, Unpause};
 pub use power_off::{Patience, PowerOff, PoweredOff};
 pub use power_on::PowerOn;
 pub use pull_image::PullImage;
+pub use snapshot::{Destination, Snapshot, Snapshotted};
 pub use spawn::Spawn;
 
 /// The recipe of one verb.
@@ -53,4 +55,8 @@ pub trait Action: Send + Sync + 'static {
     /// Does it, step by step. When it fails, the task takes back what it began. What is to be written down with the
     /// operation's end is told to the task: [`Task::keep`], [`Task::answer`].
     async fn run(&self, task: &mut Task) -> Result<()>;
+
+    /// Removes what was kept for the way back, once its good end is written down. A crash before it costs some room, no
+    /// more.
+    async fn tidy(&self, _host: &Host) {}
 }

@@ -22,6 +22,7 @@ use crate::{
     console::Watcher,
     domain,
     error::{Error, Result, chain},
+    export::Exports,
     host::{Claims, Host, Paths, Policy, Totals},
     hypervisor::{
         Hypervisor,
@@ -82,6 +83,7 @@ impl App {
         let host = Arc::new(Host {
             hypervisor,
             images,
+            exports: exports(&config.images),
             vifs: Vifs::linux(),
             plan: plan(config),
             watcher: Watcher::start().map_err(|e| wrong("console logs cannot be watched", &e))?,
@@ -320,6 +322,11 @@ async fn images(config: &Config) -> Result<Images> {
     };
     let open = tokio::task::spawn_blocking(move || Images::open(settings)).await;
     Ok(open.map_err(|e| wrong("the image cache cannot be opened", &e))??)
+}
+
+fn exports(images: &config::Images) -> Exports {
+    let folders = images.export_dirs.clone();
+    Exports::new(folders, images.connect_timeout, images.idle_timeout)
 }
 
 fn plan(config: &Config) -> PlanSettings {

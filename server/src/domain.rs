@@ -5,6 +5,7 @@
 //! libvirt chooses. No secret is ever part of a domain.
 
 mod alias;
+mod backup;
 mod device;
 mod disk;
 mod interface;
@@ -20,6 +21,7 @@ pub(crate) mod tests;
 use std::path::PathBuf;
 
 pub use alias::id_of;
+pub use backup::backup;
 pub use device::{Graphics, Rng, Watchdog, WatchdogAction, WatchdogModel};
 pub use disk::{Backing, Cache, Disk, DiskDevice, Format, IoTune};
 pub use interface::{Bandwidth, Interface, InterfaceSource, Rate};

@@ -15,6 +15,7 @@ pub use resources::Resources;
 use crate::{
     console::Watcher,
     error::{Error, Result},
+    export::Exports,
     hypervisor::Hypervisor,
     image::Images,
     journal::Journal,
@@ -50,6 +51,8 @@ pub struct Host {
     pub hypervisor: Arc<dyn Hypervisor>,
     /// Images, and the disks made of them.
     pub images: Images,
+    /// Where images of guests go.
+    pub exports: Exports,
     /// Plugs interfaces.
     pub vifs: Vifs,
     /// What the host's owner has settled for all guests.

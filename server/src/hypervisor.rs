@@ -5,6 +5,7 @@
 //! but for [`Hypervisor::define`], which refuses to write over it.
 
 pub mod console;
+pub mod copy;
 pub mod fake;
 pub mod libvirt;
 mod news;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 use self::{
     console::Consoles,
+    copy::Copying,
     power::Power,
     stats::{Groups, HostCounters, MonitorCounters},
 };
@@ -259,7 +261,9 @@ pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 
 /// The one seam between computelet and whatever runs its guests.
 #[async_trait]
-pub trait Hypervisor: Consoles + Node + Power + Send + Sync + std::fmt::Debug + 'static {
+pub trait Hypervisor:
+    Consoles + Copying + Node + Power + Send + Sync + std::fmt::Debug + 'static
+{
     /// Whether it can be asked, now and from now on.
     fn link(&self) -> watch::Receiver<Link>;
 

@@ -31,6 +31,7 @@ use std::{
 
 pub use backend::{Base, DiskContent, DiskRef, ImageBackend, NewDisk};
 pub use cache::{CachedImage, ImageKey, ImageRecord, ListedImage};
+pub use convert::flatten;
 pub use error::ImageError;
 pub use fetch::{FetchLimits, ImageProgress};
 pub use formatted::Filesystem;

@@ -12,6 +12,7 @@ pub mod console;
 pub mod doctor;
 pub mod domain;
 pub mod error;
+pub mod export;
 pub mod host;
 pub mod hypervisor;
 pub mod image;

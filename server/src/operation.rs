@@ -276,9 +276,10 @@ impl Operations {
         let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the operation panicked")));
         let Err(cause) = outcome else {
             let instance = task.kept();
-            return self
-                .conclude(&task, OperationState::Succeeded, None, instance)
-                .await;
+            let ended = self.conclude(&task, OperationState::Succeeded, None, instance);
+            let ended = ended.await;
+            action.tidy(task.host()).await;
+            return ended;
         };
         warn!(error = %cause, reason = cause.reason(), "operation failed, undoing it");
         let unwinding = task.report().stand(|record| {

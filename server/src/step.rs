@@ -3,6 +3,7 @@
 mod claim;
 mod definition;
 mod disks;
+mod export;
 mod guest;
 mod image;
 mod power;
@@ -11,6 +12,7 @@ mod vifs;
 pub use claim::{ClaimResources, ClaimRoot};
 pub use definition::{RedefineGuest, domain_of, plan_of};
 pub use disks::{CreateDisks, CreatedDisks, WriteConfigDrive};
+pub use export::{CopyDisk, PlaceImage, UploadImage};
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
 pub use power::{PauseGuest, StopGuest, UnpauseGuest};
@@ -39,6 +41,9 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         RedefineGuest::NAME => Begun::read::<RedefineGuest>(row),
         PauseGuest::NAME => Begun::read::<PauseGuest>(row),
         UnpauseGuest::NAME => Begun::read::<UnpauseGuest>(row),
+        CopyDisk::NAME => Begun::read::<CopyDisk>(row),
+        PlaceImage::NAME => Begun::read::<PlaceImage>(row),
+        UploadImage::NAME => Begun::read::<UploadImage>(row),
         StopGuest::NAME => Begun::read::<StopGuest>(row),
         other => Err(Error::internal(format!(
             "the store names a step {other:?} that this version does not know"

@@ -8,3 +8,4 @@ pub mod netlink;
 pub mod process;
 pub mod processor;
 pub mod uptime;
+pub mod web;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     action::{Action, Spawn},
     console::Watcher,
+    export::Exports,
     host::{Claim, Claims, Host, Paths, Policy, Totals},
     hypervisor::fake::{Fake, FakeGuest},
     image::{FetchLimits, ImageKey, ImageSettings, Images},
@@ -59,6 +60,7 @@ impl TestHost {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("source")).unwrap();
         std::fs::create_dir(dir.path().join("instances")).unwrap();
+        std::fs::create_dir(dir.path().join("export")).unwrap();
         Self::over(Arc::new(dir), Fake::new(), vif::fake::Fake::default()).await
     }
 
@@ -83,6 +85,7 @@ impl TestHost {
         let host = Host {
             hypervisor: fake.clone(),
             images: Images::open(images).unwrap(),
+            exports: Exports::new(vec![state.join("export")], LIMIT, LIMIT),
             vifs: vifs.vifs(),
             plan: PlanSettings::default(),
             watcher: Watcher::start().unwrap(),
@@ -121,6 +124,7 @@ impl TestHost {
                 .into_iter()
                 .filter(|path| path.extension().is_some_and(|e| e == "part")),
         );
+        files.extend(below(&self.host.paths.state.join("export")));
         let images = self.host.images.list().await.unwrap();
         let pinned = images
             .into_iter()

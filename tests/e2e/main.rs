@@ -37,6 +37,7 @@ mod power;
 mod requests;
 mod scrape;
 mod secrets;
+mod snapshot;
 mod spawn;
 mod stats;
 mod streams;

@@ -19,6 +19,8 @@ use tokio::{
 pub enum Answer {
     /// The file, whole.
     File(PathBuf),
+    /// It takes what is sent, into a file.
+    Take(PathBuf),
     /// 404.
     Absent,
     /// Some bytes, then silence for ever.
@@ -65,13 +67,33 @@ impl Web {
 async fn serve(mut stream: TcpStream, answer: Answer) -> std::io::Result<()> {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
-    while !request.windows(4).any(|four| four == b"\r\n\r\n") {
+    let body = loop {
+        let end = request.windows(4).position(|four| four == b"\r\n\r\n");
+        if let Some(end) = end {
+            break end + 4;
+        }
         match stream.read(&mut buffer).await? {
             0 => return Ok(()),
             n => request.extend_from_slice(&buffer[..n]),
         }
-    }
+    };
     match answer {
+        Answer::Take(path) => {
+            let head = String::from_utf8_lossy(&request[..body]).to_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:"));
+            let length: u64 = length
+                .and_then(|length| length.trim().parse().ok())
+                .unwrap_or(0);
+            let mut file = tokio::fs::File::create(path).await?;
+            file.write_all(&request[body..]).await?;
+            let left = length - (request.len() - body) as u64;
+            tokio::io::copy(&mut (&mut stream).take(left), &mut file).await?;
+            file.sync_all().await?;
+            let taken = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            stream.write_all(taken).await?;
+        }
         Answer::File(path) => {
             let mut file = tokio::fs::File::open(path).await?;
             head(&mut stream, file.metadata().await?.len()).await?;

@@ -34,6 +34,7 @@ const SERVED: &[(&str, &[&str])] = &[
             "PowerOn",
             "Pause",
             "Unpause",
+            "Snapshot",
         ],
     ),
     (

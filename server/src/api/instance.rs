@@ -1,5 +1,6 @@
 //! InstanceService: what is served of it.
 
+mod image;
 mod listing;
 mod power;
 
@@ -330,6 +331,13 @@ impl InstanceService for Api {
 
     async fn unpause(&self, request: Request<v1::UnpauseRequest>) -> Reply<v1::UnpauseResponse> {
         self.do_unpause(request).await
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<v1::SnapshotRequest>,
+    ) -> Streamed<v1::SnapshotResponse> {
+        self.do_snapshot(request).await
     }
 
     async fn watch_events(

@@ -61,6 +61,8 @@ pub struct Images {
     pub force_raw: bool,
     /// The folders that `file:` images may lie in.
     pub file_dirs: Vec<PathBuf>,
+    /// The folders that images of guests may be written to.
+    pub export_dirs: Vec<PathBuf>,
     /// The largest image that is fetched.
     pub max: Bytes,
     /// How long a server of images may take to accept a connection.
@@ -82,6 +84,7 @@ impl Images {
             disks: keys.take("images.disks", DiskKind::Qcow2),
             force_raw: keys.take("images.force_raw", true),
             file_dirs: keys.dirs("images.file_dirs", "{state_dir}/import"),
+            export_dirs: keys.dirs("images.export_dirs", "{state_dir}/export"),
             max: mebibytes(mib),
             connect_timeout: keys.within(
                 "images.connect_timeout",

@@ -75,7 +75,8 @@ pub enum Format {
 }
 
 impl Format {
-    pub(super) fn as_str(self) -> &'static str {
+    /// The format as libvirt and QEMU write it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",

@@ -4,6 +4,7 @@
 //! cannot be started, what is not ours is refused.
 
 mod console;
+mod copy;
 mod counters;
 mod fault;
 mod node;

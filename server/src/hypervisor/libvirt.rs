@@ -15,6 +15,7 @@ mod call;
 mod call_watch;
 mod capability;
 mod console;
+mod copy;
 mod counters;
 mod embed;
 mod events;

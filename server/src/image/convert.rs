@@ -8,6 +8,7 @@ use super::{
     inspect::{Inspection, name},
 };
 use crate::{
+    domain::Format,
     model::{Amount, DiskFormat, Phase},
     sys::command::{Command, CommandError, ResourceLimits},
 };
@@ -57,6 +58,43 @@ pub(super) async fn convert(
         })
         .await;
     result.map_err(|e| failure(image, &e))
+}
+
+/// Longer than the slowest disk takes: a caller that has waited enough cancels.
+const FLATTEN: Duration = Duration::from_secs(24 * 3600);
+
+/// Writes a disk that nobody else has open, with all that it rests on, to a file that rests on nothing.
+///
+/// # Errors
+/// `HostFull`, and whatever else the tool fails on.
+///
+/// # Cancel safety
+/// Dropped, the tool is ended; what it has written stays.
+pub async fn flatten(
+    (from, source): (&Path, Format),
+    (to, format): (&Path, Format),
+    show: impl Fn(u32),
+) -> Result<(), ImageError> {
+    let disk = super::error::disk_name(from);
+    let result = Command::new("qemu-img")
+        .args(["convert", "-p", "-W"])
+        .args(["-f", source.as_str(), "-O", format.as_str()])
+        .args([from, to])
+        .limits(ResourceLimits {
+            address_space: Some(2 << 30),
+            ..ResourceLimits::default()
+        })
+        .time_limit(FLATTEN)
+        .run_streaming(|printed| {
+            percent(printed).into_iter().for_each(&show);
+        })
+        .await;
+    result.map_err(|e| match &e {
+        CommandError::Failed { stderr, .. } if stderr.contains("No space left on device") => {
+            ImageError::HostFull { what: disk.clone() }
+        }
+        _ => ImageError::tool(disk.clone(), &e),
+    })
 }
 
 /// The last whole percentage in what `qemu-img -p` prints: `    (12.34/100%)`.

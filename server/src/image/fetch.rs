@@ -100,7 +100,7 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     pub(super) fn new(folder: PathBuf, limits: FetchLimits) -> Self {
-        let client = http::client(&limits);
+        let client = crate::sys::web::client(limits.connect);
         Self {
             folder,
             limits,

@@ -7,8 +7,7 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
-    capabilities, completions, console, console_access, console_log, destroy, events, images, ops,
-    power, show, spawn, stats, text, top, vnc,
+    capabilities, completions, console, console_access, console_log, destroy, events, images, ops, power, show, snapshot, spawn, stats, text, top, vnc,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -70,6 +69,8 @@ pub(crate) enum Command {
     ConsoleAccess(console_access::AccessArgs),
     /// Where the host's console proxy is.
     ConsolePool(console_access::PoolArgs),
+    /// Make an image of an instance's root disk.
+    Snapshot(snapshot::SnapshotArgs),
     /// Print the log of an instance's serial console.
     ConsoleLog(console_log::ConsoleLogArgs),
     /// What happened: events of instances, operations and the host.

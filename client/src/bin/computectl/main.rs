@@ -18,6 +18,7 @@ mod out;
 mod power;
 mod ready;
 mod show;
+mod snapshot;
 mod spawn;
 mod stats;
 mod text;
@@ -63,6 +64,7 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::Vnc(args) => vnc::run(args, session, out).await,
         Command::ConsoleAccess(args) => console_access::access(args, session, out).await,
         Command::ConsolePool(args) => console_access::pool(args, session, out).await,
+        Command::Snapshot(args) => snapshot::run(args, session, out).await,
         Command::ConsoleLog(args) => console_log::run(args, session, out).await,
         Command::Events(args) => events::run(args, session, out).await,
         Command::Stats(args) => stats::run(args, session, out).await,

@@ -22,16 +22,21 @@ pub(crate) async fn run(args: ShowArgs, session: &Session, out: &mut Out) -> Res
     };
     let answer = client.instances().get_instance(request).await?;
     let instance = answer.into_inner().instance.unwrap_or_default();
+    tell(&instance, out)
+}
+
+/// An instance, as whoever asks reads it.
+pub(crate) fn tell(instance: &v1::Instance, out: &mut Out) -> Result<(), Failure> {
     if out.is_json() {
-        let view = json::view("Instance", &instance);
+        let view = json::view("Instance", instance);
         out.object(&json!({ "instance": view }))?;
         return Ok(());
     }
-    print(&instance, out)
+    print(instance, out)
 }
 
 /// An instance, for people.
-pub(crate) fn print(instance: &v1::Instance, out: &mut Out) -> Result<(), Failure> {
+fn print(instance: &v1::Instance, out: &mut Out) -> Result<(), Failure> {
     let mut field = |name: &str, value: String| match value.is_empty() {
         true => Ok(()),
         false => out.line(format_args!("{name:<12}  {value}")),

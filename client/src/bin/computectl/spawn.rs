@@ -15,7 +15,7 @@ use crate::args::Session;
 use crate::exit::Failure;
 use crate::long::Long;
 use crate::out::Out;
-use crate::{json, show, text};
+use crate::{show, text};
 
 use image::ImageFormat;
 use vif::BridgeArg;
@@ -155,10 +155,5 @@ pub(crate) async fn run(args: SpawnArgs, session: &Session, out: &mut Out) -> Re
         look: format!("computectl show {id}"),
     };
     let instance: v1::Instance = long.run(out).await?;
-    if out.is_json() {
-        let view = json::view("Instance", &instance);
-        out.object(&json!({ "instance": view }))?;
-        return Ok(());
-    }
-    show::print(&instance, out)
+    show::tell(&instance, out)
 }

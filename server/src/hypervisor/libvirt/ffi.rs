@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // each block states why it is sound
 
 mod console;
+mod job;
 mod node;
 mod stats;
 
@@ -10,6 +11,7 @@ use std::{ffi::CStr, time::Duration};
 use virt::{connect::Connect, domain::Domain, error::Error as VirtError, sys};
 
 pub(super) use console::open_screen;
+pub(super) use job::{abort_job, backup_begin, job};
 pub(super) use node::{compare_hypervisor_cpu, cpu_times};
 pub(super) use stats::{Record, Stats, Value};
 

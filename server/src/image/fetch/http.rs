@@ -1,51 +1,17 @@
 //! Files from a web server.
 
-use std::{future::Future, time::Duration};
-
 use reqwest::{
-    Client, Response, StatusCode,
+    Response, StatusCode,
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderName, IF_NONE_MATCH, LAST_MODIFIED},
-    redirect::Policy,
 };
 use url::Url;
 
-use super::{
-    FetchLimits, Fetched, Fetcher, Outcome, Report, Validator, fetching, sink::Sink, storage,
-};
+use super::{Fetched, Fetcher, Outcome, Report, Validator, fetching, sink::Sink, storage};
 use crate::{
-    error::chain,
     image::error::ImageError,
     model::{Bytes, ImageFile},
+    sys::web::unless_silent,
 };
-
-/// Mirrors send on to a mirror, a few times at most.
-const MAX_REDIRECTS: usize = 5;
-
-/// A client that trusts whom the host trusts.
-pub(super) fn client(limits: &FetchLimits) -> Client {
-    // Someone else in this process may have chosen the same provider before.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = || {
-        Client::builder()
-            .user_agent(concat!("computelet/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(limits.connect)
-            .redirect(Policy::custom(|attempt| {
-                let secure = attempt.previous().iter().any(|url| url.scheme() == "https");
-                if attempt.previous().len() > MAX_REDIRECTS {
-                    attempt.error("too many redirects")
-                } else if secure && attempt.url().scheme() != "https" {
-                    attempt.error("redirected from https to http")
-                } else {
-                    attempt.follow()
-                }
-            }))
-    };
-    builder().build().unwrap_or_else(|e| {
-        tracing::warn!(error = %chain(&e), "no certificate authorities on this host; https: images will fail");
-        let nobody = builder().tls_certs_only([]).build();
-        nobody.expect("a client that trusts nobody needs nothing of the host")
-    })
-}
 
 pub(super) async fn fetch(
     fetcher: &Fetcher,
@@ -166,23 +132,5 @@ fn validator(response: &Response) -> Validator {
         size: response.content_length(),
         modified: header(LAST_MODIFIED),
         etag: header(ETAG),
-    }
-}
-
-/// Waits for the server's next word; says what went wrong without the address, which may hold secrets.
-async fn unless_silent<T>(
-    idle: Duration,
-    next: impl Future<Output = reqwest::Result<T>>,
-    done: u64,
-) -> Result<T, String> {
-    match tokio::time::timeout(idle, next).await {
-        Ok(Ok(word)) => Ok(word),
-        Ok(Err(e)) => Err(format!("{} after {done} bytes", chain(&e.without_url()))),
-        Err(_) => {
-            let limit = idle.as_secs_f32();
-            Err(format!(
-                "the server stalled: nothing for {limit} s after {done} bytes"
-            ))
-        }
     }
 }

@@ -150,14 +150,14 @@ impl<'a> Record<'a> {
     }
 }
 
-fn name(param: &sys::_virTypedParameter) -> Option<&str> {
+pub(super) fn name(param: &sys::_virTypedParameter) -> Option<&str> {
     // SAFETY: `c_char` and `u8` have the same layout, and the length is the array's own.
     let bytes =
         unsafe { slice::from_raw_parts(param.field.as_ptr().cast::<u8>(), param.field.len()) };
     CStr::from_bytes_until_nul(bytes).ok()?.to_str().ok()
 }
 
-fn value(param: &sys::_virTypedParameter) -> Option<Value<'_>> {
+pub(super) fn value(param: &sys::_virTypedParameter) -> Option<Value<'_>> {
     let of = |known: sys::virTypedParameterType| u32::try_from(param.type_) == Ok(known);
     // SAFETY: the tag says which member of the union libvirt wrote; any bits are a number.
     unsafe {
@@ -169,6 +169,8 @@ fn value(param: &sys::_virTypedParameter) -> Option<Value<'_>> {
             Some(Value::Number(param.value.ui.into()))
         } else if of(sys::VIR_TYPED_PARAM_INT) {
             u64::try_from(param.value.i).ok().map(Value::Number)
+        } else if of(sys::VIR_TYPED_PARAM_BOOLEAN) {
+            Some(Value::Number(u64::from(param.value.b != 0)))
         } else if of(sys::VIR_TYPED_PARAM_STRING) {
             text(param.value.s)
         } else {

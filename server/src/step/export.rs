@@ -1,0 +1,183 @@
+//! An image is made of a disk, and brought to where it was asked for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::Format,
+    error::{Error, Kind, Result},
+    export::Exported,
+    host::Host,
+    hypervisor::copy::{Copied, DiskCopy},
+    image::flatten,
+    model::{Amount, InstanceId, Phase, Secret},
+    sys::file,
+    task::{Cx, Step, cancelled},
+};
+
+/// How often a copy is asked how it stands: first soon, then at leisure.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// Copies a disk, whole, into a file of the instance's folder.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CopyDisk {
+    /// Whose.
+    pub instance: InstanceId,
+    /// The disk's own file, in the instance's folder.
+    pub disk: String,
+    /// Its format.
+    pub disk_format: Format,
+    /// Its name in the guest; none when the guest is off.
+    pub target: Option<String>,
+    /// The file to make, in the instance's folder.
+    pub file_name: String,
+    /// Its format.
+    pub format: Format,
+}
+
+impl CopyDisk {
+    /// The file that it makes.
+    pub fn file(&self, host: &Host) -> PathBuf {
+        host.paths.instance(self.instance).join(&self.file_name)
+    }
+
+    /// QEMU copies, beside the guest's own work.
+    async fn live(&self, cx: Cx<'_>, target: &str) -> Result<()> {
+        let copy = DiskCopy {
+            target: target.to_owned(),
+            file: self.file(cx.host),
+            format: self.format,
+        };
+        cx.host.hypervisor.begin_copy(self.instance, &copy).await?;
+        let mut pause = LOOKS.0;
+        loop {
+            match cx.host.hypervisor.copied(self.instance).await? {
+                Copied::Done => return Ok(()),
+                Copied::Failed(why) if why.contains("No space left") => return Err(full()),
+                Copied::Failed(why) => {
+                    return Err(Error::internal(format!("the disk was not copied: {why}")));
+                }
+                Copied::Running { done, total } => {
+                    let total = Some(total).filter(|total| *total > 0);
+                    let amount = Amount::Bytes { done, total };
+                    cx.report.advance(Phase::Copy, "", Some(amount));
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOKS.1),
+                () = cx.cancel.cancelled() => return Err(cancelled()),
+            }
+        }
+    }
+
+    /// Nobody else has the disk open.
+    async fn cold(&self, cx: Cx<'_>) -> Result<()> {
+        let disk = cx.host.paths.instance(self.instance).join(&self.disk);
+        let (report, to) = (cx.report.clone(), self.file(cx.host));
+        let show = move |percent| {
+            report.advance(Phase::Copy, "", Some(Amount::Percent(percent)));
+        };
+        tokio::select! {
+            done = flatten((&disk, self.disk_format), (&to, self.format), show) => Ok(done?),
+            () = cx.cancel.cancelled() => Err(cancelled()),
+        }
+    }
+}
+
+fn full() -> Error {
+    let message = "the disk cannot be copied: the file system is full";
+    Error::new(Kind::Exhausted, "HOST_DISK_FULL", message)
+}
+
+#[async_trait]
+impl Step for CopyDisk {
+    type Output = ();
+    const NAME: &'static str = "copy disk";
+    const PHASE: Phase = Phase::Copy;
+
+    async fn apply(&self, cx: Cx<'_>) -> Result<()> {
+        match &self.target {
+            Some(target) => self.live(cx, target).await,
+            None => self.cold(cx).await,
+        }
+    }
+
+    async fn revert(&self, host: &Host) -> Result<()> {
+        if self.target.is_some() {
+            host.hypervisor.abort_copy(self.instance).await?;
+        }
+        file::remove(&self.file(host))
+            .map_err(|e| Error::internal(format!("the copy cannot be removed: {e}")))
+    }
+}
+
+/// Gives the copy the name that was asked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlaceImage {
+    /// The copy.
+    pub from: PathBuf,
+    /// Where it should be.
+    pub to: PathBuf,
+}
+
+#[async_trait]
+impl Step for PlaceImage {
+    type Output = Exported;
+    const NAME: &'static str = "place image";
+    const PHASE: Phase = Phase::Upload;
+
+    async fn apply(&self, cx: Cx<'_>) -> Result<Exported> {
+        let report = cx.report.clone();
+        let show = move |done, total| {
+            let total = Some(total);
+            report.advance(Phase::Upload, "", Some(Amount::Bytes { done, total }));
+        };
+        Ok(cx.host.exports.place(&self.from, &self.to, show).await?)
+    }
+
+    async fn revert(&self, host: &Host) -> Result<()> {
+        host.exports.take_back(&self.from, &self.to)?;
+        Ok(host.exports.forget(&self.from)?)
+    }
+}
+
+/// Sends the copy to an image service.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UploadImage {
+    /// The copy.
+    pub from: PathBuf,
+    /// Where to; may hold secrets, and is not needed for the way back.
+    #[serde(skip)]
+    pub url: String,
+    /// What it is told of us.
+    #[serde(skip)]
+    pub authorization: Option<Secret<String>>,
+}
+
+#[async_trait]
+impl Step for UploadImage {
+    type Output = Exported;
+    const NAME: &'static str = "upload image";
+    const PHASE: Phase = Phase::Upload;
+
+    async fn apply(&self, cx: Cx<'_>) -> Result<Exported> {
+        let report = cx.report.clone();
+        let show = move |done, total| {
+            let total = Some(total);
+            report.advance(Phase::Upload, "", Some(Amount::Bytes { done, total }));
+        };
+        let to = (self.url.as_str(), self.authorization.as_ref());
+        tokio::select! {
+            sent = cx.host.exports.upload(&self.from, to, show) => Ok(sent?),
+            () = cx.cancel.cancelled() => Err(cancelled()),
+        }
+    }
+
+    /// What an image service has taken is its own; the caller, who named the image, removes it there.
+    async fn revert(&self, _host: &Host) -> Result<()> {
+        Ok(())
+    }
+}
