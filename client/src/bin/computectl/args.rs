@@ -7,7 +7,8 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
-    capabilities, completions, console, console_access, console_log, destroy, events, images, ops, power, show, snapshot, spawn, stats, text, top, vnc,
+    capabilities, completions, console, console_access, console_log, destroy, events, images, ops,
+    power, show, snapshot, spawn, stats, text, top, vnc,
 };
 
 /// Drives a compute host through computedriver.v1.
