@@ -1,6 +1,7 @@
 //! One recipe a verb: which steps, in which order.
 
 mod destroy;
+mod host_power;
 mod pause;
 mod power_off;
 mod power_on;
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use destroy::Destroy;
+pub use host_power::{HostPower, PowerVerb};
 pub use pause::{Pause, Unpause};
 pub use power_off::{Patience, PowerOff, PoweredOff};
 pub use power_on::PowerOn;
@@ -40,6 +42,11 @@ pub trait Action: Send + Sync + 'static {
     /// The image it works on, for work on the image cache.
     fn image(&self) -> Option<String> {
         None
+    }
+
+    /// Whether it has the host for itself: it begins while nothing else runs, and nothing begins beside it.
+    fn is_alone(&self) -> bool {
+        false
     }
 
     /// Whether it may begin now; asked once nothing else holds the instance. Asks no hypervisor: what hangs on the guest's

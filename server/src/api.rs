@@ -55,6 +55,10 @@ pub struct About {
     pub embedded: bool,
     /// Whether a spawn makes a config drive unless told otherwise.
     pub config_drive: bool,
+    /// The program that restarts the host, and its arguments; empty when nobody may.
+    pub reboot: Vec<String>,
+    /// The program that stops it, and its arguments; empty when nobody may.
+    pub shutdown: Vec<String>,
     /// Largest request, in bytes.
     pub max_message: usize,
 }

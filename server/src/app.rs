@@ -100,13 +100,7 @@ impl App {
         let started = SystemTime::now();
         let sampler = Sampler::new(config.stats.min_interval, drain.clone());
         let observer = Observer::new(host.clone(), sampler.clone(), started);
-        let about = About {
-            my_ip: config.my_ip.unwrap_or_else(my_ip),
-            started,
-            embedded: config.connect == config::Connect::Embedded,
-            config_drive: true,
-            max_message: usize::try_from(config.limits.message.0).unwrap_or(usize::MAX),
-        };
+        let about = about(config, started);
         let sessions = Sessions::new(host.clone(), config.consoles.token_lifetime);
         let api = Api::new(
             host.clone(),
@@ -203,6 +197,19 @@ impl App {
         self.host.images.close().await;
         self.host.journal.flush().await;
         work.shutdown().await;
+    }
+}
+
+/// What the server says of itself.
+fn about(config: &Config, started: SystemTime) -> About {
+    About {
+        my_ip: config.my_ip.unwrap_or_else(my_ip),
+        started,
+        embedded: config.connect == config::Connect::Embedded,
+        config_drive: true,
+        reboot: config.host.reboot.clone(),
+        shutdown: config.host.shutdown.clone(),
+        max_message: usize::try_from(config.limits.message.0).unwrap_or(usize::MAX),
     }
 }
 

@@ -21,8 +21,8 @@ pub use fault::{Fault, Faults};
 pub use layer::{DEFAULT_FILE, Flag, Layers};
 pub use listen::Listen;
 pub use section::{
-    Connect, Consoles, CpuMode, DiskCache, DiskKind, Events, Guests, Images, Limits, Log,
-    LogFormat, Metrics, Resources, Stats, Telemetry, Virt,
+    Connect, Consoles, CpuMode, DiskCache, DiskKind, Events, Guests, HostCommands, Images, Limits,
+    Log, LogFormat, Metrics, Resources, Stats, Telemetry, Virt,
 };
 
 pub use value::Text;
@@ -50,6 +50,8 @@ pub struct Config {
     pub resources: Resources,
     /// How guests are built.
     pub guests: Guests,
+    /// What callers may have done to the host itself.
+    pub host: HostCommands,
     /// What callers may take of the daemon.
     pub limits: Limits,
     /// How long what happened can be told again.
@@ -92,6 +94,7 @@ impl Config {
             images: Images::read(keys),
             resources: Resources::read(keys),
             guests: Guests::read(keys),
+            host: HostCommands::read(keys),
             limits: Limits::read(keys),
             events: Events::read(keys),
             log: Log::read(keys),

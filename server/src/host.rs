@@ -14,7 +14,7 @@ pub use resources::Resources;
 
 use crate::{
     console::Watcher,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     export::Exports,
     hypervisor::Hypervisor,
     image::Images,
@@ -83,6 +83,30 @@ impl Host {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Whether new instances are taken.
+    ///
+    /// # Errors
+    /// `HOST_DISABLED` while the host is disabled or in maintenance, with the note of whoever did it.
+    pub fn admit_instance(&self) -> Result<()> {
+        let node = self.store.node();
+        if node.is_open() {
+            return Ok(());
+        }
+        let maintenance = node.maintenance.is_some();
+        let what = if maintenance {
+            "in maintenance"
+        } else {
+            "disabled"
+        };
+        let note = match node.note() {
+            "" => String::new(),
+            note => format!(": {note}"),
+        };
+        let message = format!("the host is {what} and takes no new instances{note}");
+        let e = Error::new(Kind::Precondition, "HOST_DISABLED", message);
+        Err(e.with("maintenance", maintenance).with("note", node.note()))
     }
 
     /// Learns from the hypervisor and the file system what the host has.

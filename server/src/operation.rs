@@ -7,6 +7,7 @@
 //! an instance at a time. A request is known again by its `request_id` (also after a restart), or, while it runs, by
 //! being equal. Ended operations are told from memory for a while and then from the store, until they are pruned.
 
+mod error;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+pub use error::OperationError;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
@@ -25,7 +27,7 @@ use tracing::{Instrument, Span, error, info, warn};
 
 use crate::{
     action::Action,
-    error::{Classify, Details, Error, Kind, Result},
+    error::{Error, Kind, Result},
     host::Host,
     metrics,
     model::{InstanceId, OperationId, OperationRecord, OperationState, Phase, RequestId, Verb},
@@ -44,84 +46,6 @@ pub struct RequestKey {
     pub caller: Option<String>,
 }
 
-/// Why an operation was not begun, or is not known.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum OperationError {
-    /// Another one holds the instance.
-    #[error("operation {operation} ({verb:?}) holds instance {instance}")]
-    Pending {
-        /// The one that holds it.
-        operation: OperationId,
-        /// What it does.
-        verb: Verb,
-        /// What it holds.
-        instance: InstanceId,
-    },
-    /// The same request id came with another body.
-    #[error("request_id {0} was used before for another request")]
-    RequestIdReused(RequestId),
-    /// There is no such operation.
-    #[error("there is no operation {0}")]
-    NotFound(OperationId),
-    /// It has ended, or it only goes forward.
-    #[error("operation {0} cannot be cancelled: it has ended, or it only goes forward")]
-    NotCancellable(OperationId),
-    /// The server is about to stop.
-    #[error("the server is draining and begins nothing new")]
-    Draining,
-    /// The server has not yet looked after what an earlier life left.
-    #[error("the server is starting and begins nothing yet")]
-    Starting,
-}
-
-impl Classify for OperationError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Pending { .. } => Kind::Pending,
-            Self::RequestIdReused(_) => Kind::Invalid,
-            Self::NotFound(_) => Kind::NotFound,
-            Self::NotCancellable(_) => Kind::Precondition,
-            Self::Draining | Self::Starting => Kind::Unavailable,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Pending { .. } => "OPERATION_PENDING",
-            Self::RequestIdReused(_) => "REQUEST_ID_REUSED",
-            Self::NotFound(_) => "OPERATION_NOT_FOUND",
-            Self::NotCancellable(_) => "OPERATION_NOT_CANCELLABLE",
-            Self::Draining => "DRAINING",
-            Self::Starting => "STARTING",
-        }
-    }
-
-    fn fields(&self) -> Vec<(&'static str, String)> {
-        match self {
-            Self::Pending {
-                operation,
-                verb,
-                instance,
-            } => vec![
-                ("operation_id", operation.to_string()),
-                ("verb", verb.as_str().to_owned()),
-                ("instance_id", instance.to_string()),
-            ],
-            Self::RequestIdReused(id) => vec![("request_id", id.to_string())],
-            Self::NotFound(id) | Self::NotCancellable(id) => vec![("operation_id", id.to_string())],
-            Self::Draining | Self::Starting => Vec::new(),
-        }
-    }
-
-    fn details(&self) -> Details {
-        let retry = matches!(self.kind(), Kind::Unavailable | Kind::Pending);
-        Details {
-            retry_after: retry.then_some(Duration::from_secs(1)),
-            ..Details::default()
-        }
-    }
-}
-
 /// Ended operations that are told from memory, with their progress: enough for every caller that is just reading one.
 const REMEMBERED: usize = 512;
 
@@ -129,6 +53,7 @@ const REMEMBERED: usize = 512;
 struct Live {
     reporter: Reporter,
     cancel: CancellationToken,
+    alone: bool,
 }
 
 #[derive(Debug, Default)]
@@ -212,6 +137,7 @@ impl Operations {
             Gate::Starting => return Err(OperationError::Starting.into()),
             Gate::Draining => return Err(OperationError::Draining.into()),
         }
+        self.make_way(action.is_alone())?;
         action.admit(&self.host)?;
         let record = OperationRecord {
             id: OperationId::random(),
@@ -233,6 +159,17 @@ impl Operations {
         Ok(watcher)
     }
 
+    /// Nothing begins beside an action that has the host for itself, nor such a one beside anything.
+    fn make_way(&self, alone: bool) -> Result<(), OperationError> {
+        let registry = self.registry.lock();
+        let mut others = registry.live.values().filter(|live| alone || live.alone);
+        others.next().map_or(Ok(()), |live| {
+            let record = live.reporter.record();
+            let (operation, verb) = (record.id, record.verb);
+            Err(OperationError::HostHeld { operation, verb })
+        })
+    }
+
     async fn start<A: Action>(&self, reporter: Reporter, action: A) {
         let record = reporter.record();
         let cancel = CancellationToken::new();
@@ -241,6 +178,7 @@ impl Operations {
             let live = Live {
                 reporter: reporter.clone(),
                 cancel: cancel.clone(),
+                alone: action.is_alone(),
             };
             registry.live.insert(record.id, live);
             if let Some(instance) = record.instance {

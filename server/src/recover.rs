@@ -4,6 +4,7 @@
 //!   spawn, guest not there ──▶ undone by the same steps, newest first; the operation failed, interrupted
 //!   destroy                ──▶ finished
 //!   pull of an image       ──▶ failed, interrupted; the cache has cleaned itself
+//!   the host's power       ──▶ succeeded if the host has started since; else failed, interrupted
 //!   any other change       ──▶ undone; the operation failed, interrupted, and says how the guest stands
 //!
 //! Nothing is begun, and no guest is judged, before the hypervisor answers and has found its own guests again: unreachable
@@ -13,7 +14,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tracing::{error, info, warn};
 
@@ -26,7 +30,7 @@ use crate::{
     model::{
         Bytes, InstanceRecord, InstanceState, OperationRecord, OperationState, PowerState, Verb,
     },
-    step,
+    step, sys,
     task::{Reporter, Task},
 };
 
@@ -60,6 +64,7 @@ pub async fn run(host: &Arc<Host>) -> Result<()> {
             Verb::Spawn => spawn(host, record).await?,
             Verb::Destroy => destroy(host, record).await?,
             Verb::PullImage => host.store.settle(interrupted(record), None).await?,
+            Verb::HostPowerAction => host.store.settle(powered(record)?, None).await?,
             _ => change(host, record).await?,
         }
     }
@@ -75,6 +80,21 @@ fn interrupted(record: OperationRecord) -> OperationRecord {
         error: Some(record.error.clone().unwrap_or(cause)),
         ..record
     }
+}
+
+/// How a power action of the host ended that was still running when the server did: well, if the host has started since.
+fn powered(record: OperationRecord) -> Result<OperationRecord> {
+    let uptime =
+        sys::uptime::read().map_err(|e| Error::internal(format!("uptime cannot be read: {e}")))?;
+    let booted = SystemTime::now().checked_sub(Duration::from_secs_f64(uptime.seconds));
+    if booted.is_none_or(|booted| booted < record.begun) {
+        return Ok(interrupted(record));
+    }
+    Ok(OperationRecord {
+        state: OperationState::Succeeded,
+        ended: Some(SystemTime::now()),
+        ..record
+    })
 }
 
 async fn spawn(host: &Arc<Host>, record: OperationRecord) -> Result<()> {

@@ -26,6 +26,7 @@ use rusqlite::Connection;
 
 pub use events::{Bounds, Subject};
 pub use fingerprint::Fingerprinter;
+pub use node::Switched;
 pub use operations::{BegunStep, OperationFilter};
 
 use crate::{

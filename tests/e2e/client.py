@@ -1,4 +1,4 @@
-"""What a Python program does with computelet: spawn, watch, ask, destroy. Usage: client.py STUBS TARGET IMAGE"""
+"""What a Python program does with computelet: spawn, watch, ask each service, destroy. Usage: client.py STUBS TARGET IMAGE"""
 import sys
 import uuid
 
@@ -6,7 +6,10 @@ sys.path.insert(0, sys.argv[1])
 
 import grpc  # noqa: E402
 from computedriver.v1 import disk_pb2, image_pb2, instance_create_pb2, instance_pb2, instance_query_pb2  # noqa: E402
-from computedriver.v1 import instance_service_pb2_grpc  # noqa: E402
+from computedriver.v1 import console_service_pb2, host_service_pb2, image_service_pb2  # noqa: E402
+from computedriver.v1 import operation_service_pb2, stats_service_pb2  # noqa: E402
+from computedriver.v1 import console_service_pb2_grpc, host_service_pb2_grpc, image_service_pb2_grpc  # noqa: E402
+from computedriver.v1 import instance_service_pb2_grpc, operation_service_pb2_grpc, stats_service_pb2_grpc  # noqa: E402
 
 target, image = sys.argv[2], sys.argv[3]
 # Over a unix socket C core sends the socket's path as :authority; computelet mends it, so no option is needed.
@@ -30,6 +33,29 @@ with grpc.insecure_channel(target) as channel:
     assert last.WhichOneof("event") == "instance"
     info = instances.GetInfo(instance_query_pb2.GetInfoRequest(instance_id=instance_id), timeout=10).info
     print(instance_pb2.PowerState.Name(info.state))
+
+    disk_id = spawned.disks[0].disk_id
+    stats = stats_service_pb2_grpc.StatsServiceStub(channel)
+    counted = stats.GetBlockStats(
+        stats_service_pb2.GetBlockStatsRequest(instance_id=instance_id, disk_id=disk_id), timeout=60
+    )
+    assert counted.counters.disk_id == disk_id
+    consoles = console_service_pb2_grpc.ConsoleServiceStub(channel)
+    consoles.GetConsoleOutput(console_service_pb2.GetConsoleOutputRequest(instance_id=instance_id), timeout=10)
+    cached = image_service_pb2_grpc.ImageServiceStub(channel).ListImages(image_service_pb2.ListImagesRequest(), timeout=10)
+    assert instance_id in cached.images[0].instance_ids
+    operations = operation_service_pb2_grpc.OperationServiceStub(channel)
+    begun = operations.ListOperations(
+        operation_service_pb2.ListOperationsRequest(instance_id=instance_id), timeout=10
+    ).operations
+    assert [operation.verb for operation in begun] == ["Spawn"]
+    host = host_service_pb2_grpc.HostServiceStub(channel)
+    offered = {one.resource_class: one for one in host.GetInventory(host_service_pb2.GetInventoryRequest(), timeout=10).inventories}
+    assert offered["MEMORY_MB"].used == 16, offered
+    report = host.ReportAvailableResource(host_service_pb2.ReportAvailableResourceRequest(), timeout=60)
+    assert next(report).resource.running_instances == 1
+    report.cancel()
+
     for message in instances.Destroy(instance_create_pb2.DestroyRequest(instance_id=instance_id), timeout=120):
         pass
     try:

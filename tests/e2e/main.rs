@@ -29,6 +29,8 @@ mod crash;
 mod events;
 mod fail;
 mod feed;
+mod host;
+mod host_ctl;
 mod images;
 mod listing;
 mod ownership;

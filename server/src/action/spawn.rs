@@ -70,8 +70,9 @@ impl Spawn {
     /// # Errors
     /// Names every shortage.
     pub fn check(&self, host: &Host) -> Result<()> {
-        if let Some(record) = host.store.instance(self.spec.id) {
-            Self::same(&record, &self.fingerprint)?;
+        match host.store.instance(self.spec.id) {
+            Some(record) => Self::same(&record, &self.fingerprint)?,
+            None => host.admit_instance()?,
         }
         let claim = Claim::of(&self.spec, self.root());
         Ok(host.claims.check(self.spec.id, claim, &self.spec.limits)?)
@@ -160,7 +161,7 @@ impl Action for Spawn {
 
     fn admit(&self, host: &Host) -> Result<()> {
         match host.store.instance(self.spec.id) {
-            None => Ok(()),
+            None => host.admit_instance(),
             Some(record) => {
                 Self::same(&record, &self.fingerprint)?;
                 let message = format!(

@@ -71,6 +71,9 @@ const SERVED: &[(&str, &[&str])] = &[
             "ReportAvailableResource",
             "GetInventory",
             "CompareCpu",
+            "HostPowerAction",
+            "HostMaintenanceMode",
+            "SetHostEnabled",
             "GetAvailableNodes",
             "GetVolumeConnector",
         ],
@@ -125,10 +128,12 @@ fn served(service: &str, method: &str) -> bool {
         .any(|(service, methods)| *service == short && methods.contains(&method))
 }
 
-/// Every RPC of the contract, and whether it is served.
-pub(super) fn rpcs() -> Vec<v1::RpcCapability> {
+/// Every RPC of the contract, and whether it is served; those in `off` are not, on this host, for the reason beside them.
+pub(super) fn rpcs(off: &[(&str, &str)]) -> Vec<v1::RpcCapability> {
     let one = |(service, method): &(String, String)| {
-        let supported = served(service, method);
+        let off = off.iter().find(|(name, _)| name == method);
+        let why = off.map_or(UNSERVED, |(_, why)| why);
+        let supported = served(service, method) && off.is_none();
         v1::RpcCapability {
             service: service.clone(),
             method: method.clone(),
@@ -136,7 +141,7 @@ pub(super) fn rpcs() -> Vec<v1::RpcCapability> {
             unsupported_reason: if supported {
                 String::new()
             } else {
-                UNSERVED.to_owned()
+                why.to_owned()
             },
         }
     };

@@ -6,6 +6,7 @@ mod feature;
 pub(super) mod recent;
 mod report;
 mod resource;
+mod switch;
 
 use std::time::{Duration, SystemTime};
 
@@ -112,6 +113,27 @@ impl HostService for Api {
         request: Request<v1::CompareCpuRequest>,
     ) -> Reply<v1::CompareCpuResponse> {
         reply(self.compare(request.into_inner()).await)
+    }
+
+    async fn host_power_action(
+        &self,
+        request: Request<v1::HostPowerActionRequest>,
+    ) -> Reply<v1::HostPowerActionResponse> {
+        self.host_power(request).await.map(Response::new)
+    }
+
+    async fn host_maintenance_mode(
+        &self,
+        request: Request<v1::HostMaintenanceModeRequest>,
+    ) -> Reply<v1::HostMaintenanceModeResponse> {
+        reply(self.set_maintenance(request).await)
+    }
+
+    async fn set_host_enabled(
+        &self,
+        request: Request<v1::SetHostEnabledRequest>,
+    ) -> Reply<v1::SetHostEnabledResponse> {
+        reply(self.set_enabled(request).await)
     }
 
     async fn get_available_nodes(

@@ -143,7 +143,16 @@ impl Api {
         asked: Asked,
         action: impl Action,
     ) -> Result<OperationRecord, Status> {
-        let progress = self.operations.begin(asked.key, action).await;
+        self.ended(asked.key, action).await
+    }
+
+    /// The same, by its key.
+    pub(super) async fn ended(
+        &self,
+        key: RequestKey,
+        action: impl Action,
+    ) -> Result<OperationRecord, Status> {
+        let progress = self.operations.begin(key, action).await;
         let mut progress = progress.map_err(|e| status(&e))?;
         let ended = progress.wait_for(|progress| progress.record.state.is_final());
         let record = match ended.await {

@@ -85,6 +85,11 @@ impl<'a> Reader<'a> {
         self.list(key, default, expand)
     }
 
+    /// A program and its arguments; none when absent.
+    pub(super) fn words(&mut self, key: &'static str) -> Vec<String> {
+        self.list(key, "", |word, _| Ok(word.to_owned()))
+    }
+
     /// Addresses to listen at; at least one.
     pub(super) fn listen(&mut self, key: &'static str, default: &str) -> Vec<Listen> {
         let parse = |text: &str, state: &Path| Listen::parse(&expand(text, state));

@@ -217,6 +217,24 @@ impl Guests {
     }
 }
 
+/// What callers may have done to the host itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostCommands {
+    /// The program that restarts the host, and its arguments; empty: not allowed.
+    pub reboot: Vec<String>,
+    /// The program that stops it, and its arguments; empty: not allowed.
+    pub shutdown: Vec<String>,
+}
+
+impl HostCommands {
+    pub(super) fn read(keys: &mut Reader<'_>) -> Self {
+        Self {
+            reboot: keys.words("host.reboot_command"),
+            shutdown: keys.words("host.shutdown_command"),
+        }
+    }
+}
+
 /// What callers may take of the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {

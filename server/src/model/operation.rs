@@ -85,6 +85,12 @@ pub enum Verb {
     InjectNetworkInfo,
     /// Has a guest set up its network anew.
     ResetNetwork,
+    /// Restarts or stops the host.
+    HostPowerAction,
+    /// Puts the host into maintenance, or out of it.
+    HostMaintenanceMode,
+    /// Lets the host take new instances, or none.
+    SetHostEnabled,
 }
 
 impl Verb {
@@ -98,7 +104,7 @@ impl Verb {
 
     /// Whether it cannot be stopped once it has begun: what it removes cannot be brought back.
     pub fn only_goes_forward(self) -> bool {
-        self == Self::Destroy
+        matches!(self, Self::Destroy | Self::HostPowerAction)
     }
 }
 

@@ -103,6 +103,15 @@ mod tests {
     }
 
     #[test]
+    fn every_trait_is_one_of_os_traits() {
+        let standard = include_str!("../../../tests/golden/os-traits.txt");
+        let all: Vec<_> = FEATURES.iter().map(|(name, _)| *name).collect();
+        for name in of(&all) {
+            assert!(standard.lines().any(|line| line == name), "{name}");
+        }
+    }
+
+    #[test]
     fn every_feature_is_one_of_libvirts() {
         // The map is there wherever libvirt is; what it calls a feature changes never.
         let Ok(map) = std::fs::read_to_string("/usr/share/libvirt/cpu_map/x86_features.xml") else {

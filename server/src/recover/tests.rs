@@ -289,3 +289,28 @@ async fn a_change_that_a_crash_cut_is_undone_and_says_how_the_guest_stands() {
     let e = record(&next, operation).await.error.unwrap();
     assert_eq!(e.fields()["power_state"], "RUNNING");
 }
+
+#[tokio::test]
+async fn a_power_action_that_the_host_came_back_from_has_succeeded() {
+    use crate::action::{HostPower, PowerVerb};
+    let power = HostPower {
+        verb: PowerVerb::Reboot,
+        command: vec!["true".to_owned()],
+        force: false,
+    };
+    let t = TestHost::new().await;
+    let begun = async |when: SystemTime| {
+        let mut unfinished = t.task(&power).await.report().record();
+        unfinished.begun = when;
+        let id = unfinished.id;
+        t.host.store.put_operation(unfinished).await.unwrap();
+        id
+    };
+    let before_the_boot = begun(SystemTime::UNIX_EPOCH).await;
+    let now = begun(SystemTime::now()).await;
+    let next = recovered(&t).await;
+    let state = OperationState::Succeeded;
+    assert_eq!(record(&next, before_the_boot).await.state, state);
+    let interrupted = record(&next, now).await.error.unwrap();
+    assert_eq!(interrupted.reason(), "OPERATION_INTERRUPTED");
+}

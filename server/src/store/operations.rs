@@ -32,7 +32,7 @@ pub struct OperationFilter {
 }
 
 /// Writes the operation down, and tells when it has begun or ended by that.
-fn put(
+pub(super) fn put(
     transaction: &Transaction<'_>,
     pen: &mut Pen<'_, '_>,
     record: &OperationRecord,
@@ -67,6 +67,16 @@ fn put(
 
 fn read(json: Option<String>) -> Result<Option<OperationRecord>> {
     Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
+}
+
+/// The operation that a request began.
+pub(super) fn of_request(
+    transaction: &Transaction<'_>,
+    id: RequestId,
+) -> Result<Option<OperationRecord>> {
+    let query = "SELECT record FROM operations WHERE request = ?1";
+    let found = transaction.query_row(query, [id.to_string()], |row| row.get(0));
+    read(found.optional()?)
 }
 
 impl Store {
@@ -137,15 +147,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn operation_of_request(&self, id: RequestId) -> Result<Option<OperationRecord>> {
-        self.write(move |transaction| {
-            let query = "SELECT record FROM operations WHERE request = ?1";
-            read(
-                transaction
-                    .query_row(query, [id.to_string()], |row| row.get(0))
-                    .optional()?,
-            )
-        })
-        .await
+        self.write(move |transaction| of_request(transaction, id))
+            .await
     }
 
     /// Operations, oldest first.

@@ -5,6 +5,7 @@
 //! `prlimit` before the program itself is executed, so that no byte of a hostile file is read without them.
 
 use std::{
+    borrow::Cow,
     ffi::{OsStr, OsString},
     io,
     process::{ExitStatus, Stdio},
@@ -42,7 +43,7 @@ pub struct ResourceLimits {
 /// A program to run.
 #[derive(Clone, Debug)]
 pub struct Command {
-    program: &'static str,
+    program: Cow<'static, str>,
     args: Vec<OsString>,
     limits: ResourceLimits,
     time_limit: Duration,
@@ -65,7 +66,7 @@ pub enum CommandError {
     #[error("{program} cannot be started")]
     Start {
         /// The program.
-        program: &'static str,
+        program: Cow<'static, str>,
         /// Why.
         #[source]
         source: Arc<io::Error>,
@@ -74,7 +75,7 @@ pub enum CommandError {
     #[error("{program} failed with {status}: {stderr}")]
     Failed {
         /// The program.
-        program: &'static str,
+        program: Cow<'static, str>,
         /// How it ended.
         status: ExitStatus,
         /// What it said.
@@ -84,7 +85,7 @@ pub enum CommandError {
     #[error("{program} did not end within {limit:?}")]
     TimedOut {
         /// The program.
-        program: &'static str,
+        program: Cow<'static, str>,
         /// How long it was given.
         limit: Duration,
     },
@@ -92,7 +93,7 @@ pub enum CommandError {
     #[error("{program} printed more than {STDOUT_LIMIT} bytes")]
     TooMuchOutput {
         /// The program.
-        program: &'static str,
+        program: Cow<'static, str>,
     },
 }
 
@@ -108,9 +109,9 @@ impl Classify for CommandError {
 
 impl Command {
     /// Runs `program`, found in the PATH or a folder for administration tools.
-    pub fn new(program: &'static str) -> Self {
+    pub fn new(program: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            program,
+            program: program.into(),
             args: Vec::new(),
             limits: ResourceLimits::default(),
             time_limit: TIME_LIMIT,
@@ -185,7 +186,7 @@ impl Command {
     }
 
     async fn watched(self, keep: impl FnMut(&[u8]) -> bool) -> Result<String, CommandError> {
-        let (program, limit) = (self.program, self.time_limit);
+        let (program, limit) = (self.program.clone(), self.time_limit);
         let mut child = self.spawn()?;
         // `kill_on_drop` ends the program when the limit drops this future.
         match tokio::time::timeout(limit, self.attend(&mut child, keep)).await {
@@ -197,7 +198,7 @@ impl Command {
     #[allow(clippy::disallowed_methods)] // the one place that may
     fn spawn(&self) -> Result<Child, CommandError> {
         let mut words = self.limits.prefix();
-        words.push(self.program.into());
+        words.push(self.program.as_ref().into());
         let path = match std::env::var("PATH") {
             Ok(path) if !path.is_empty() => format!("{path}:{SBIN}"),
             _ => SBIN.to_owned(),
@@ -243,7 +244,7 @@ impl Command {
         let ((), whole, _) = tokio::join!(feed, drain(output, keep), drain(errors, gather));
         if !whole.map_err(|e| self.cannot_start(e))? {
             return Err(CommandError::TooMuchOutput {
-                program: self.program,
+                program: self.program.clone(),
             });
         }
         let status = child.wait().await.map_err(|e| self.cannot_start(e))?;
@@ -255,7 +256,7 @@ impl Command {
                 Err(self.cannot_start(io::Error::new(io::ErrorKind::NotFound, stderr)))
             }
             _ => Err(CommandError::Failed {
-                program: self.program,
+                program: self.program.clone(),
                 status,
                 stderr,
             }),
@@ -264,7 +265,7 @@ impl Command {
 
     fn cannot_start(&self, e: io::Error) -> CommandError {
         CommandError::Start {
-            program: self.program,
+            program: self.program.clone(),
             source: Arc::new(e),
         }
     }

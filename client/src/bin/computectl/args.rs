@@ -7,8 +7,8 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
-    capabilities, completions, console, console_access, console_log, destroy, events, images, ops,
-    power, show, snapshot, spawn, stats, text, top, vnc,
+    capabilities, completions, console, console_access, console_log, destroy, events, host, images,
+    ops, power, show, snapshot, spawn, stats, text, top, vnc,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -80,6 +80,9 @@ pub(crate) enum Command {
     Stats(stats::StatsArgs),
     /// What instances use, live: a table to sort and to filter.
     Top(top::TopArgs),
+    /// The host itself: what it is, has and may.
+    #[command(subcommand)]
+    Host(host::HostCommand),
     /// The host's image cache.
     #[command(subcommand)]
     Images(images::ImagesCommand),

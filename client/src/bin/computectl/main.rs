@@ -9,6 +9,7 @@ mod console_log;
 mod destroy;
 mod events;
 mod exit;
+mod host;
 mod images;
 mod json;
 mod list;
@@ -69,6 +70,7 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::Events(args) => events::run(args, session, out).await,
         Command::Stats(args) => stats::run(args, session, out).await,
         Command::Top(args) => top::run(args, session, out).await,
+        Command::Host(command) => host::run(command, session, out).await,
         Command::Images(command) => images::run(command, session, out).await,
         Command::Ops(command) => ops::run(command, session, out).await,
         Command::Capabilities(args) => capabilities::run(args, session, out).await,

@@ -11,6 +11,10 @@ use crate::{
     plan,
 };
 
+/// Why nobody may restart or stop the host.
+pub(super) const NO_COMMAND: &str =
+    "no command is set for it: host.reboot_command, host.shutdown_command";
+
 impl Api {
     pub(super) async fn hypervisor(&self) -> v1::Hypervisor {
         let mode = if self.about.embedded {
@@ -94,6 +98,15 @@ impl Api {
         }
     }
 
+    /// What is not served on this host, and why.
+    fn off(&self) -> Vec<(&'static str, &'static str)> {
+        let power = self.about.reboot.is_empty() && self.about.shutdown.is_empty();
+        power
+            .then_some(("HostPowerAction", NO_COMMAND))
+            .into_iter()
+            .collect()
+    }
+
     pub(super) async fn capabilities(&self) -> v1::GetCapabilitiesResponse {
         v1::GetCapabilitiesResponse {
             server: Some(v1::ServerVersion {
@@ -105,7 +118,7 @@ impl Api {
                     .to_owned(),
             }),
             hypervisor: Some(self.hypervisor().await),
-            rpcs: capability::rpcs(),
+            rpcs: capability::rpcs(&self.off()),
             features: feature::flags(),
             vif_types: feature::VIF_TYPES.map(i32::from).to_vec(),
             disk_buses: feature::DISK_BUSES.map(i32::from).to_vec(),

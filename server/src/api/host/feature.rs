@@ -161,6 +161,12 @@ mod tests {
         ] {
             assert!(traits.iter().any(|known| known == there), "{traits:?}");
         }
+        let standard = include_str!("../../../../tests/golden/os-traits.txt");
+        let flags = FLAGS.iter().filter(|(_, _, name)| !name.is_empty());
+        let flags = flags.map(|(_, _, name)| format!("COMPUTE_{name}"));
+        for name in flags.chain(traits.clone()) {
+            assert!(standard.lines().any(|line| line == name), "{name}");
+        }
         assert!(!traits.contains(&"COMPUTE_IMAGE_TYPE_AMI".to_owned()));
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         status::status,
         stream::{Answers, HEARTBEAT},
     },
-    error::Error,
+    error::{Error, Kind, Result},
     operation::OperationError,
 };
 
@@ -73,12 +73,14 @@ impl Report {
             tokio::select! {
                 biased;
                 () = self.api.drain.cancelled() => {
-                    self.ended = true;
-                    return Some(Err(status(&OperationError::Draining.into())));
+                    return Some(self.end(&OperationError::Draining.into()));
                 }
                 _ = self.looks.tick() => {}
             }
-            let now = self.look().await;
+            let now = match self.look().await {
+                Ok(now) => now,
+                Err(e) => return Some(self.end(&e)),
+            };
             if has_moved(&self.told, &now) {
                 self.told = now.clone();
                 return Some(Ok(self.tell(Event::Resource(now))));
@@ -89,19 +91,31 @@ impl Report {
         }
     }
 
-    /// What the host has left; while it cannot be asked, what was told last and that it cannot.
-    async fn look(&self) -> v1::AvailableResource {
+    /// What the host has left; while the hypervisor cannot be asked, what was told last and that it cannot.
+    async fn look(&self) -> Result<v1::AvailableResource> {
+        let told = self.told.clone();
         let recent = &self.api.recent.resource;
-        match recent.get(SHARED, self.api.available()).await {
-            Ok(resource) => resource,
-            Err(_) => v1::AvailableResource {
+        let e = match recent.get(SHARED, self.api.available()).await {
+            Ok(resource) => return Ok(resource),
+            Err(e) => e,
+        };
+        match e.kind() {
+            Kind::Unavailable => Ok(v1::AvailableResource {
                 hypervisor: Some(v1::Hypervisor {
                     reachable: false,
-                    ..self.told.hypervisor.clone().unwrap_or_default()
+                    ..told.hypervisor.unwrap_or_default()
                 }),
-                ..self.told.clone()
-            },
+                ..told
+            }),
+            // It is only late.
+            Kind::Deadline | Kind::Exhausted => Ok(told),
+            _ => Err(e),
         }
+    }
+
+    fn end(&mut self, e: &Error) -> Result<v1::ReportAvailableResourceResponse, Status> {
+        self.ended = true;
+        Err(status(e))
     }
 
     fn tell(&mut self, event: Event) -> v1::ReportAvailableResourceResponse {
@@ -148,7 +162,52 @@ fn has_moved(told: &v1::AvailableResource, now: &v1::AvailableResource) -> bool 
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures::StreamExt;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::{api::About, sampler::Sampler, session::Sessions, testing::TestHost};
+
+    fn api(test: &TestHost) -> Api {
+        let end = CancellationToken::new();
+        let about = About {
+            my_ip: Ipv4Addr::LOCALHOST.into(),
+            started: SystemTime::UNIX_EPOCH,
+            embedded: true,
+            reboot: Vec::new(),
+            shutdown: Vec::new(),
+            config_drive: true,
+            max_message: 1 << 20,
+        };
+        let sampler = Sampler::new(EVERY, end.clone());
+        let sessions = Sessions::new(test.host.clone(), EVERY);
+        let watchers = (sampler, sessions);
+        Api::new(test.host.clone(), test.operations(), watchers, end, about)
+    }
+
+    #[tokio::test]
+    async fn a_hypervisor_that_goes_away_is_told_and_what_it_held_stands() {
+        let t = TestHost::new().await;
+        t.spawned(t.spec()).await;
+        let mut report = api(&t).report().await.unwrap();
+        let mut told = async |reachable| loop {
+            let Some(Event::Resource(told)) = report.next().await.unwrap().unwrap().event else {
+                continue;
+            };
+            if told.hypervisor.as_ref().unwrap().reachable == reachable {
+                return told;
+            }
+        };
+        let before = told(true).await;
+        assert_eq!(before.running_instances, 1);
+        t.fake.go_down("gone");
+        let away = told(false).await;
+        assert_eq!((away.running_instances, away.vcpus), (1, before.vcpus));
+        t.fake.come_back();
+        told(true).await;
+    }
 
     fn amount(total: u64, claimed: u64, used: u64) -> Option<v1::ResourceAmount> {
         Some(v1::ResourceAmount {

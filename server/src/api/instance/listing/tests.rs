@@ -16,6 +16,8 @@ fn api(test: &TestHost) -> Api {
         my_ip: Ipv4Addr::LOCALHOST.into(),
         started: SystemTime::UNIX_EPOCH,
         embedded: true,
+        reboot: Vec::new(),
+        shutdown: Vec::new(),
         config_drive: true,
         max_message: 1 << 20,
     };
