@@ -36,7 +36,7 @@ struct Args {
     #[arg(long)]
     python: Option<PathBuf>,
     /// Rounds of cheap calls; of starts, half as many.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 12)]
     rounds: usize,
 }
 

@@ -1,5 +1,6 @@
 //! The parts, in the order of the page.
 
+mod idle;
 mod info;
 mod list;
 mod nova;
@@ -23,7 +24,9 @@ pub(crate) struct Bench {
     pub(crate) python: Option<PathBuf>,
 }
 
-const PARTS: &[&str] = &["info", "spawn", "nova", "stats", "stuck", "list", "scale"];
+const PARTS: &[&str] = &[
+    "info", "spawn", "nova", "stats", "idle", "stuck", "list", "scale",
+];
 
 /// Runs the parts that are named, or all. One that cannot be measured leaves a word, and the others go on.
 pub(crate) async fn run(bench: &Bench, parts: &[String]) -> Result<Page> {
@@ -38,12 +41,13 @@ pub(crate) async fn run(bench: &Bench, parts: &[String]) -> Result<Page> {
         if !parts.is_empty() && !parts.iter().any(|named| named == part) {
             continue;
         }
-        eprintln!("== {part}");
+        let begun = std::time::Instant::now();
         let done = match *part {
             "info" => info::run(bench, &mut page).await,
             "spawn" => spawn::run(bench, &mut page).await,
             "nova" => nova::run(bench, &mut page).await,
             "stats" => stats::run(bench, &mut page).await,
+            "idle" => idle::run(&mut page).await,
             "stuck" => stuck::run(bench, &mut page).await,
             "list" => list::run(bench, &mut page).await,
             _ => scale::run(bench, &mut page).await,
@@ -51,6 +55,7 @@ pub(crate) async fn run(bench: &Bench, parts: &[String]) -> Result<Page> {
         if let Err(e) = done {
             page.miss(part, &e);
         }
+        eprintln!("== {part}: {} s", begun.elapsed().as_secs());
     }
     Ok(page)
 }

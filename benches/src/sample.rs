@@ -39,6 +39,12 @@ impl Sample {
         self.quantile(0.5)
     }
 
+    /// The mean; 0 of nothing.
+    #[allow(clippy::cast_precision_loss, reason = "a few values")]
+    pub(crate) fn mean(&self) -> f64 {
+        self.0.iter().sum::<f64>() / self.0.len().max(1) as f64
+    }
+
     /// How each value compares with the one taken beside it.
     pub(crate) fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())

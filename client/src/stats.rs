@@ -47,11 +47,16 @@ pub struct StatsView {
     instances: BTreeMap<String, InstanceUsage>,
     collect_time: Option<Timestamp>,
     interval: Option<prost_types::Duration>,
+    /// A batch of which more is to come.
+    begun: Option<v1::StreamInstanceStatsResponse>,
 }
 
 impl StatsView {
-    /// Takes the next batch.
-    pub fn apply(&mut self, batch: v1::StreamInstanceStatsResponse) {
+    /// Takes the next message. What is known changes with the last one of a batch.
+    pub fn apply(&mut self, message: v1::StreamInstanceStatsResponse) {
+        let Some(batch) = self.whole(message) else {
+            return;
+        };
         self.collect_time = batch.collect_time;
         self.interval = batch.interval;
         let at = batch.collect_time.and_then(nanoseconds);
@@ -68,6 +73,27 @@ impl StatsView {
             usage.unlisted(at);
             self.instances.insert(id, usage);
         }
+    }
+
+    /// The batch that the message ends, if it does.
+    fn whole(
+        &mut self,
+        message: v1::StreamInstanceStatsResponse,
+    ) -> Option<v1::StreamInstanceStatsResponse> {
+        let begun = self.begun.take();
+        let batch = match begun.filter(|begun| begun.sequence == message.sequence) {
+            Some(mut begun) => {
+                begun.instances.extend(message.instances);
+                begun.more = message.more;
+                begun
+            }
+            None => message,
+        };
+        if batch.more {
+            self.begun = Some(batch);
+            return None;
+        }
+        Some(batch)
     }
 
     fn take(
@@ -89,6 +115,7 @@ impl StatsView {
     /// The stream was lost: what is known stays until the next batch, and rates begin anew with it. A guest may have
     /// started again meanwhile, unseen.
     pub fn lost(&mut self) {
+        self.begun = None;
         for usage in self.instances.values_mut() {
             usage.forget();
         }

@@ -15,7 +15,10 @@ mod public;
 mod signals;
 pub mod stats;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -266,6 +269,9 @@ pub trait Hypervisor:
 {
     /// Whether it can be asked, now and from now on.
     fn link(&self) -> watch::Receiver<Link>;
+
+    /// Since when the link is what it is; for what reason it is down does not matter.
+    fn link_since(&self) -> SystemTime;
 
     /// What it is and can do.
     async fn capabilities(&self) -> Result<Arc<Capabilities>>;

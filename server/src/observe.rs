@@ -16,7 +16,7 @@ use crate::{
     host::Host,
     hypervisor::Link,
     metrics::{self, Family, Metric, Value},
-    model::{OperationState, PowerState, Verb},
+    model::{EventKind, OperationState, PowerState, Verb},
     sampler::Sampler,
     sys::process,
 };
@@ -179,6 +179,9 @@ fn begin() {
     for verb in Verb::ALL.iter().map(|verb| verb.as_str()) {
         metrics::UNDO_FAILURES.of([verb]);
         metrics::OPERATIONS.of([verb, OperationState::Failed.as_str()]);
+    }
+    for kind in EventKind::ALL {
+        metrics::EVENTS.of([kind.as_str()]);
     }
 }
 

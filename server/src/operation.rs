@@ -62,6 +62,7 @@ struct Registry {
     holds: HashMap<InstanceId, OperationId>,
     ended: VecDeque<(OperationId, watch::Receiver<Progress>)>,
     gate: Gate,
+    opened: Option<SystemTime>,
 }
 
 /// Whether operations may begin.
@@ -102,6 +103,7 @@ impl Operations {
         let mut registry = self.registry.lock();
         if registry.gate == Gate::Starting {
             registry.gate = Gate::Open;
+            registry.opened = Some(SystemTime::now());
         }
     }
 
@@ -416,6 +418,11 @@ impl Operations {
     /// Whether operations may begin.
     pub fn gate(&self) -> Gate {
         self.registry.lock().gate
+    }
+
+    /// When callers were let in.
+    pub fn opened(&self) -> Option<SystemTime> {
+        self.registry.lock().opened
     }
 
     /// How many operations run.

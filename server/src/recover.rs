@@ -28,7 +28,8 @@ use crate::{
     hypervisor::{HypervisorError, Link},
     image::ImageKey,
     model::{
-        Bytes, InstanceRecord, InstanceState, OperationRecord, OperationState, PowerState, Verb,
+        Bytes, EventKind, InstanceRecord, InstanceState, OperationRecord, OperationState,
+        PowerState, Verb,
     },
     step, sys,
     task::{Reporter, Task},
@@ -168,6 +169,12 @@ async fn runs(host: &Host, instance: &InstanceRecord) -> Result<bool> {
 
 async fn adopt(host: &Host, record: OperationRecord, instance: &InstanceRecord) -> Result<()> {
     info!(operation = %record.id, instance = %instance.spec.id, "the guest runs and is adopted");
+    // The crash may have come between the plugging and the word of it.
+    for vif in &instance.spec.vifs {
+        let plugged = (instance.spec.id, vif);
+        step::vifs::tell(host, EventKind::VifPlugged, plugged).await;
+    }
+    host.journal.flush().await;
     let now = SystemTime::now();
     let record = OperationRecord {
         state: OperationState::Succeeded,

@@ -7,7 +7,7 @@ mod export;
 mod guest;
 mod image;
 mod power;
-mod vifs;
+pub mod vifs;
 
 pub use claim::{ClaimResources, ClaimRoot};
 pub use definition::{RedefineGuest, domain_of, plan_of};

@@ -64,6 +64,9 @@ async fn promtool_finds_no_fault_in_the_page_and_each_text_tells_the_same() {
         "computelet_instances{state=\"RUNNING\"} 1",
         "computelet_operation_duration_seconds_count{verb=\"SPAWN\",outcome=\"SUCCEEDED\"} 1",
         "computelet_image_cache_requests_total{result=\"miss\"} 1",
+        "computelet_journal_events_total{kind=\"CREATED\"} 1",
+        "computelet_journal_events_total{kind=\"IO_ERROR\"} 0",
+        "computelet_journal_watchers 0",
         "computelet_operation_undo_failures_total{verb=\"DESTROY\"} 0",
         "computelet_operation_duration_seconds_count{verb=\"PULL_IMAGE\",outcome=\"FAILED\"} 0",
     ] {

@@ -18,7 +18,7 @@ use crate::{
 
 const STEPS: [usize; 5] = [1, 10, 50, 100, 200];
 /// How long a server is watched while it idles.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(bench: &Bench, page: &mut Page) -> Result<()> {
     let files = folder()?;
@@ -30,10 +30,13 @@ pub(super) async fn run(bench: &Bench, page: &mut Page) -> Result<()> {
         ids.extend(guests::crowd(&server, ask, guests - ids.len()).await?);
         let mut costs = Vec::new();
         costs.push(("GetInfo, p50 µs", info(&server, &ids, bench.rounds).await?));
+        let meter = Meter::start(&[server.pid()]);
         costs.push((
             "StreamInstances, p50 ms",
             list(&server, bench.rounds).await?,
         ));
+        let each = meter.ms() / f64::from(u32::try_from(bench.rounds)?);
+        costs.push(("StreamInstances, our CPU ms", each));
         costs.push((
             "GetAvailableResource, p50 ms",
             resource(&server, bench.rounds).await?,

@@ -12,6 +12,7 @@ fn batch(
     instances: Vec<v1::InstanceStats>,
 ) -> v1::StreamInstanceStatsResponse {
     v1::StreamInstanceStatsResponse {
+        more: false,
         sequence,
         collect_time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
         interval: None,
@@ -61,6 +62,35 @@ fn rates(batches: Vec<v1::StreamInstanceStatsResponse>) -> Vec<Option<f64>> {
         view.get("a").and_then(|usage| usage.rates().read_bytes)
     };
     batches.into_iter().map(rate).collect()
+}
+
+#[test]
+fn a_batch_in_several_messages_counts_once_it_is_whole() {
+    let part = |sequence, seconds, more, instances| v1::StreamInstanceStatsResponse {
+        more,
+        ..batch(sequence, seconds, instances)
+    };
+    let mut view = StatsView::default();
+    let ids = |view: &StatsView| view.instances().len();
+    view.apply(part(1, 10, true, vec![read("a", 1000)]));
+    assert_eq!(ids(&view), 0);
+    let last = part(1, 10, false, vec![read("b", 1000)]);
+    view.apply(v1::StreamInstanceStatsResponse {
+        full: false,
+        ..last
+    });
+    assert_eq!(ids(&view), 2);
+    // A full one names all again: nobody has gone meanwhile, and rates go on.
+    let full = part(2, 12, true, vec![read("a", 3000)]);
+    view.apply(v1::StreamInstanceStatsResponse { full: true, ..full });
+    view.apply(part(2, 12, false, vec![read("b", 5000)]));
+    let rate = |id: &str| view.get(id).and_then(|usage| usage.rates().read_bytes);
+    assert_eq!((rate("a"), rate("b")), (Some(1000.0), Some(2000.0)));
+    // A stream that was lost in between begins anew.
+    view.apply(part(3, 14, true, vec![read("a", 9000)]));
+    view.lost();
+    view.apply(part(3, 14, false, vec![read("b", 9000)]));
+    assert_eq!(ids(&view), 2);
 }
 
 #[test]
@@ -259,6 +289,7 @@ fn any_batch() -> impl Strategy<Value = v1::StreamInstanceStatsResponse> {
     let sequence = prop_oneof![any::<u64>(), 0..20u64];
     (sequence, time, any::<bool>(), instances).prop_map(
         |(sequence, (seconds, nanos), full, instances)| v1::StreamInstanceStatsResponse {
+            more: false,
             sequence,
             collect_time: Some(prost_types::Timestamp { seconds, nanos }),
             interval: None,

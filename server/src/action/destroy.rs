@@ -11,7 +11,8 @@ use crate::{
     error::Result,
     host::Host,
     hypervisor::HypervisorError,
-    model::{Event, EventKind, InstanceId, InstanceRecord, InstanceState, Phase, Verb, VifKind},
+    model::{EventKind, InstanceId, InstanceRecord, InstanceState, Phase, Verb},
+    step::vifs,
     task::Task,
 };
 
@@ -64,10 +65,7 @@ impl Action for Destroy {
                 .unplug(id, vif)
                 .await
                 .map_err(|e| crate::error::Error::from(e).in_phase(Phase::UnplugVifs))?;
-            if vif.kind != VifKind::Unbound {
-                let event = Event::of(id, EventKind::VifUnplugged).device(vif.id.as_str());
-                host.journal.tell(event).await;
-            }
+            vifs::tell(&host, EventKind::VifUnplugged, (id, vif)).await;
         }
         report.end(Phase::UnplugVifs);
         report.begin(Phase::DeleteDisks, "removing disks");

@@ -8,13 +8,12 @@ use async_trait::async_trait;
 
 use crate::{
     action::Action,
-    domain::InterfaceSource,
     error::{Error, Kind, Result},
     host::{Claim, Host},
     hypervisor::HypervisorError,
     model::{
-        Bytes, Event, EventKind, InstanceId, InstanceRecord, InstanceSpec, InstanceState,
-        OperationId, Phase, Verb, Wanted,
+        Bytes, InstanceId, InstanceRecord, InstanceSpec, InstanceState, OperationId, Phase, Verb,
+        Wanted,
     },
     plan::{self, Placed, Plan},
     step::{
@@ -207,13 +206,6 @@ impl Action for Spawn {
         .await?;
         let signals = task.host().hypervisor.signals(instance);
         task.run(StartGuest { instance }).await?;
-        for at in plugged {
-            if at.source != InterfaceSource::Unbound {
-                let event = Event::of(instance, EventKind::VifPlugged);
-                let event = event.device(at.interface.as_str());
-                task.host().journal.tell(event).await;
-            }
-        }
         task.report().mark(Phase::Running, "the guest runs");
         record.state = InstanceState::Active;
         record.launched = Some(SystemTime::now());

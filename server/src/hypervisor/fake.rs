@@ -13,6 +13,7 @@ mod power;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
@@ -72,6 +73,7 @@ pub enum Happening {
 #[derive(Debug)]
 pub struct Fake {
     link: watch::Sender<Link>,
+    since: Mutex<SystemTime>,
     guests: Mutex<BTreeMap<InstanceId, FakeGuest>>,
     /// Every definition so far, by its words.
     defined: Mutex<BTreeMap<String, Domain>>,
@@ -88,6 +90,7 @@ impl Fake {
     pub fn new() -> Arc<Self> {
         let fake = Self {
             link: watch::Sender::new(Link::Up),
+            since: Mutex::new(SystemTime::now()),
             guests: Mutex::default(),
             defined: Mutex::default(),
             deaf: Mutex::default(),
@@ -143,6 +146,7 @@ impl Fake {
     /// Loses the link; the guests stay.
     pub fn go_down(&self, reason: &str) {
         self.signals.herald.tell(News::Down);
+        *self.since.lock() = SystemTime::now();
         self.link.send_replace(Link::Down {
             reason: reason.to_owned(),
         });
@@ -150,6 +154,7 @@ impl Fake {
 
     /// Has the link again, and tells what it finds.
     pub fn come_back(&self) {
+        *self.since.lock() = SystemTime::now();
         self.link.send_replace(Link::Up);
         self.tell_all();
     }
@@ -272,6 +277,10 @@ fn taps(domain: &Domain) -> Vec<(String, String)> {
 impl Hypervisor for Fake {
     fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
+    }
+
+    fn link_since(&self) -> SystemTime {
+        *self.since.lock()
     }
 
     async fn capabilities(&self) -> Result<Arc<Capabilities>> {

@@ -40,7 +40,11 @@ mod turn;
 mod worker;
 mod xml;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -229,6 +233,10 @@ impl Drop for Libvirt {
 impl Hypervisor for Libvirt {
     fn link(&self) -> watch::Receiver<Link> {
         self.exchange.link()
+    }
+
+    fn link_since(&self) -> SystemTime {
+        self.exchange.since()
     }
 
     async fn capabilities(&self) -> Result<Arc<Capabilities>> {

@@ -27,7 +27,7 @@ impl Subject for Heard {
 }
 
 /// The events to tell, to someone who knows how the instance stood.
-pub(super) fn weigh(heard: &Heard, before: Standing) -> Vec<Event> {
+pub(super) fn weigh(heard: &Heard, before: &Standing) -> Vec<Event> {
     match heard {
         Heard::Event(event) if is_news(event, before) => vec![event.clone()],
         Heard::Event(_) => Vec::new(),
@@ -35,23 +35,31 @@ pub(super) fn weigh(heard: &Heard, before: Standing) -> Vec<Event> {
             // What is not known stays as it was told, and goes with the guest.
             let agent = agent.unwrap_or(before.agent && is_on(*power));
             let power = Some(*power);
-            difference(*guest, before, Standing { power, agent })
+            difference(*guest, before, (power, agent))
         }
     }
 }
 
-fn is_news(event: &Event, before: Standing) -> bool {
+fn is_news(event: &Event, before: &Standing) -> bool {
     match event.kind {
         // A start lets the processors go, and that is told apart by some hypervisors, before or after the start.
         EventKind::Resumed => is_held(before),
         // Told with every start and stop of a guest, also of one whose agent was never there.
         EventKind::AgentDisconnected => before.agent,
         EventKind::AgentConnected => !before.agent,
+        // Told again by whoever repeats or takes back what was cut: each time that it was plugged it is unplugged once.
+        EventKind::VifPlugged => !is_plugged(event, before),
+        EventKind::VifUnplugged => is_plugged(event, before),
         _ => true,
     }
 }
 
-fn is_held(before: Standing) -> bool {
+fn is_plugged(event: &Event, before: &Standing) -> bool {
+    let vif = event.device.as_ref();
+    vif.is_some_and(|vif| before.plugged.contains(vif))
+}
+
+fn is_held(before: &Standing) -> bool {
     matches!(
         before.power,
         Some(PowerState::Paused | PowerState::Suspended | PowerState::Crashed)
@@ -68,17 +76,21 @@ fn was_there(power: PowerState) -> bool {
     is_on(power) || matches!(power, Suspended | Crashed)
 }
 
-fn difference(guest: InstanceId, before: Standing, now: Standing) -> Vec<Event> {
+fn difference(
+    guest: InstanceId,
+    before: &Standing,
+    (now, agent): (Option<PowerState>, bool),
+) -> Vec<Event> {
     let mut events = Vec::new();
-    if let Some(power) = now.power
+    if let Some(power) = now
         && let Some(kind) = turned(before.power, power)
     {
         events.push(Event::of(guest, kind).power(power));
     }
-    let agent = match (before.agent, now.agent) {
+    let agent = match (before.agent, agent) {
         (false, true) => Some(EventKind::AgentConnected),
         // It went with the guest: the guest's own event tells.
-        (true, false) if now.power.is_some_and(is_on) => Some(EventKind::AgentDisconnected),
+        (true, false) if now.is_some_and(is_on) => Some(EventKind::AgentDisconnected),
         _ => None,
     };
     events.extend(agent.map(|kind| Event::of(guest, kind)));
@@ -114,15 +126,15 @@ mod tests {
     fn standing(power: PowerState) -> Standing {
         Standing {
             power: Some(power),
-            agent: false,
+            ..Standing::default()
         }
     }
 
-    fn observed(guest: InstanceId, now: Standing) -> Heard {
+    fn observed(guest: InstanceId, now: &Standing) -> Heard {
         Heard::Observed(guest, now.power.unwrap(), Some(now.agent))
     }
 
-    fn kinds(heard: &Heard, before: Standing) -> Vec<EventKind> {
+    fn kinds(heard: &Heard, before: &Standing) -> Vec<EventKind> {
         let events = weigh(heard, before);
         events.iter().map(|event| event.kind).collect()
     }
@@ -131,8 +143,8 @@ mod tests {
     fn a_guest_that_stands_as_told_is_no_news() {
         use PowerState::{Crashed, Paused, Running, Shutdown};
         for power in [Running, Paused, Shutdown, Crashed] {
-            let heard = observed(InstanceId::random(), standing(power));
-            assert_eq!(kinds(&heard, standing(power)), [], "{power:?}");
+            let heard = observed(InstanceId::random(), &standing(power));
+            assert_eq!(kinds(&heard, &standing(power)), [], "{power:?}");
         }
     }
 
@@ -157,9 +169,9 @@ mod tests {
         ] {
             let before = Standing {
                 power: before,
-                agent: false,
+                ..Standing::default()
             };
-            let told = weigh(&observed(guest, standing(now)), before);
+            let told = weigh(&observed(guest, &standing(now)), &before);
             let kinds: Vec<_> = told.iter().map(|event| event.kind).collect();
             assert_eq!(kinds, Vec::from_iter(kind), "{before:?} {now:?}");
             let read = |event: &Event| event.reason.as_deref() == Some("OBSERVED");
@@ -175,11 +187,11 @@ mod tests {
             ..standing(PowerState::Running)
         };
         let gone = Heard::Event(Event::of(guest, EventKind::AgentDisconnected));
-        assert_eq!(kinds(&gone, there), [EventKind::AgentDisconnected]);
-        assert_eq!(kinds(&gone, standing(PowerState::Running)), []);
-        let seen = observed(guest, there);
+        assert_eq!(kinds(&gone, &there), [EventKind::AgentDisconnected]);
+        assert_eq!(kinds(&gone, &standing(PowerState::Running)), []);
+        let seen = observed(guest, &there);
         assert_eq!(
-            kinds(&seen, standing(PowerState::Running)),
+            kinds(&seen, &standing(PowerState::Running)),
             [EventKind::AgentConnected]
         );
     }
@@ -191,11 +203,11 @@ mod tests {
             ..standing(PowerState::Running)
         };
         let unknown = |power| Heard::Observed(InstanceId::random(), power, None);
-        assert_eq!(kinds(&unknown(PowerState::Running), there), []);
-        let off = kinds(&unknown(PowerState::Shutdown), there);
+        assert_eq!(kinds(&unknown(PowerState::Running), &there), []);
+        let off = kinds(&unknown(PowerState::Shutdown), &there);
         assert_eq!(off, [EventKind::Stopped], "it went with its guest");
         let never = standing(PowerState::Running);
-        assert_eq!(kinds(&unknown(PowerState::Running), never), []);
+        assert_eq!(kinds(&unknown(PowerState::Running), &never), []);
     }
 
     #[test]
@@ -203,11 +215,43 @@ mod tests {
         let guest = InstanceId::random();
         let resumed = Event::of(guest, EventKind::Resumed).power(PowerState::Running);
         let resumed = Heard::Event(resumed);
-        assert_eq!(kinds(&resumed, Standing::default()), []);
-        assert_eq!(kinds(&resumed, standing(PowerState::Running)), []);
+        assert_eq!(kinds(&resumed, &Standing::default()), []);
+        assert_eq!(kinds(&resumed, &standing(PowerState::Running)), []);
         use PowerState::{Crashed, Paused, Suspended};
         for held in [Paused, Suspended, Crashed] {
-            assert_eq!(kinds(&resumed, standing(held)), [EventKind::Resumed]);
+            assert_eq!(kinds(&resumed, &standing(held)), [EventKind::Resumed]);
         }
+    }
+
+    #[test]
+    fn an_interface_is_told_to_come_and_go_once_each_however_often_that_is_said() {
+        use EventKind::{VifPlugged, VifUnplugged};
+        let guest = InstanceId::random();
+        let mut standing = Standing::default();
+        let mut told = Vec::new();
+        for (kind, vif) in [
+            (VifUnplugged, "a"),
+            (VifPlugged, "a"),
+            (VifPlugged, "a"),
+            (VifPlugged, "b"),
+            (VifUnplugged, "a"),
+            (VifUnplugged, "a"),
+            (VifUnplugged, "b"),
+            (VifPlugged, "a"),
+        ] {
+            let heard = Heard::Event(Event::of(guest, kind).device(vif));
+            for event in weigh(&heard, &standing) {
+                standing = standing.after(&event);
+                told.push((event.kind, event.device.unwrap()));
+            }
+        }
+        let expected = [
+            (VifPlugged, "a"),
+            (VifPlugged, "b"),
+            (VifUnplugged, "a"),
+            (VifUnplugged, "b"),
+            (VifPlugged, "a"),
+        ];
+        assert_eq!(told, expected.map(|(kind, vif)| (kind, vif.to_owned())));
     }
 }

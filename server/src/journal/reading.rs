@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::JournalError;
 use crate::{
+    metrics::{Active, WATCHERS},
     model::{Entry, EventKind, InstanceId},
     store::Store,
 };
@@ -43,6 +44,7 @@ pub struct Reading {
     newest: watch::Receiver<u64>,
     filter: Filter,
     place: u64,
+    _watching: Active,
 }
 
 impl Reading {
@@ -52,6 +54,7 @@ impl Reading {
             store,
             filter,
             place: after,
+            _watching: WATCHERS.of([]).enter(),
         }
     }
 

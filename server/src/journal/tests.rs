@@ -6,7 +6,7 @@ use pretty_assertions::assert_eq;
 
 use super::*;
 use crate::{
-    action::Destroy,
+    action::{Action, Destroy},
     hypervisor::{Hypervisor, StartMode, fake::Happening},
     model::{
         About, Entry, EventKind,
@@ -17,6 +17,7 @@ use crate::{
         InstanceId, OperationState, PowerState,
     },
     testing::{LIMIT, TestHost, ended, key},
+    vif::VifError,
 };
 
 fn reading(t: &TestHost, after: u64) -> Reading {
@@ -55,9 +56,9 @@ async fn a_life_is_told_in_order_under_the_operations_that_made_it() {
         [
             Reachable,
             OperationBegun,
+            VifPlugged,
+            VifPlugged,
             Started,
-            VifPlugged,
-            VifPlugged,
             Created,
             OperationEnded,
             OperationBegun,
@@ -98,6 +99,70 @@ async fn a_spawn_that_fails_is_no_instance_that_came_and_went() {
     let expected = [Reachable, OperationBegun, Started, Stopped, OperationEnded];
     assert_eq!(kinds(&told), expected);
     assert_eq!(told[4].event.reason.as_deref(), Some("OVERLOADED"));
+}
+
+fn vifs(told: &[Arc<Entry>]) -> Vec<(EventKind, String)> {
+    let told = told.iter().map(|entry| &entry.event);
+    told.filter(|event| matches!(event.kind, VifPlugged | VifUnplugged))
+        .map(|event| (event.kind, event.device.clone().unwrap()))
+        .collect()
+}
+
+/// Each is plugged once, and afterwards unplugged once.
+fn assert_pairs(told: &[(EventKind, String)], count: usize) {
+    let of = |wanted| {
+        let told = told.iter().filter(move |(kind, _)| *kind == wanted);
+        let mut devices: Vec<_> = told.map(|(_, device)| device).collect();
+        devices.sort();
+        devices
+    };
+    assert_eq!(of(VifPlugged), of(VifUnplugged), "{told:?}");
+    assert_eq!(told.len(), count * 2, "{told:?}");
+    let begun = told.iter().take(count);
+    assert!(begun.into_iter().all(|(kind, _)| *kind == VifPlugged));
+}
+
+#[tokio::test]
+async fn interfaces_of_a_spawn_that_fails_anywhere_are_told_to_go_as_they_came() {
+    let t = TestHost::new().await;
+    for nth in 0.. {
+        let after = t.host.journal.newest();
+        let action = t.spawn(t.everything()).await;
+        let mut task = t.task(&action).await.failing_at(nth);
+        let ran = action.run(&mut task).await;
+        if ran.is_ok() {
+            assert!(nth > 6, "it has more steps than {nth}");
+            break;
+        }
+        task.unwind().await.unwrap();
+        t.host.journal.flush().await;
+        let told = reading(&t, after).next().await.unwrap();
+        let told = vifs(&told);
+        let plugged = told.len() / 2;
+        assert!(plugged == 0 || plugged == 2, "{nth}: {told:?}");
+        assert_pairs(&told, plugged);
+    }
+}
+
+#[tokio::test]
+async fn a_destroy_that_is_repeated_tells_once_that_an_interface_went() {
+    let t = TestHost::new().await;
+    let after = t.host.journal.newest();
+    let id = t.spawned(t.everything()).await;
+    // The first of its interfaces goes, the second does not.
+    let interface = t.host.store.instance(id).unwrap().spec.vifs[1].id.clone();
+    t.vifs.fail_unplug(VifError::Unsupported { interface });
+    let destroy = Destroy { instance: id };
+    for _ in 0..2 {
+        let progress = Box::pin(t.operations().begin(key("d"), destroy)).await;
+        let end = ended(progress.unwrap()).await;
+        assert_eq!(end.state, OperationState::Failed);
+    }
+    t.vifs.fail_unplug(None);
+    destroyed(&t, id).await;
+    let told = reading(&t, after).next().await.unwrap();
+    assert_eq!(told.last().unwrap().event.kind, OperationEnded);
+    assert_pairs(&vifs(&told), 2);
 }
 
 #[tokio::test]

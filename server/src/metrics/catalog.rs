@@ -89,6 +89,10 @@ instruments! {
     IMAGE_REQUESTS: Counter Counter = "computelet.image.cache.requests", "{request}", ["result"];
     /// Length of fetches of images, with verification and conversion.
     IMAGE_FETCHES: Histogram Histogram<Long> = "computelet.image.fetch.duration", "s", ["outcome"];
+    /// Events that were written into the journal.
+    EVENTS: Counter Counter = "computelet.journal.events", "{event}", ["kind"];
+    /// Who watches the journal.
+    WATCHERS: Gauge Gauge = "computelet.journal.watchers", "{watcher}", [];
     /// Spans and records that were not sent, because the collector is slow or away.
     TELEMETRY_DROPPED: Counter Counter = "computelet.telemetry.dropped", "{item}", ["signal"];
     /// Spans and records that wait to be sent.

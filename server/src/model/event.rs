@@ -1,6 +1,6 @@
 //! Something that happened, as it is stored and told.
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,84 @@ pub enum EventKind {
     EventsMissed,
     /// The guest is on its way down.
     ShuttingDown,
+}
+
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [Self; 33] = [
+        Self::Created,
+        Self::Started,
+        Self::Stopped,
+        Self::Crashed,
+        Self::Paused,
+        Self::Resumed,
+        Self::Suspended,
+        Self::Rebooted,
+        Self::Destroyed,
+        Self::MigrationStarted,
+        Self::Migrated,
+        Self::Unreachable,
+        Self::Reachable,
+        Self::DeviceAdded,
+        Self::DeviceRemoved,
+        Self::IoError,
+        Self::Watchdog,
+        Self::AgentConnected,
+        Self::AgentDisconnected,
+        Self::OperationBegun,
+        Self::OperationEnded,
+        Self::DeviceRemoveFailed,
+        Self::BlockJob,
+        Self::GuestPanicked,
+        Self::MigrationIteration,
+        Self::MigrationPostcopy,
+        Self::MigrationFailed,
+        Self::VifPlugged,
+        Self::VifUnplugged,
+        Self::EventsMissed,
+        Self::ShuttingDown,
+        Self::HostEnabled,
+        Self::HostDisabled,
+    ];
+
+    /// The kind as stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "CREATED",
+            Self::Started => "STARTED",
+            Self::Stopped => "STOPPED",
+            Self::Crashed => "CRASHED",
+            Self::Paused => "PAUSED",
+            Self::Resumed => "RESUMED",
+            Self::Suspended => "SUSPENDED",
+            Self::Rebooted => "REBOOTED",
+            Self::Destroyed => "DESTROYED",
+            Self::MigrationStarted => "MIGRATION_STARTED",
+            Self::Migrated => "MIGRATED",
+            Self::Unreachable => "UNREACHABLE",
+            Self::Reachable => "REACHABLE",
+            Self::DeviceAdded => "DEVICE_ADDED",
+            Self::DeviceRemoved => "DEVICE_REMOVED",
+            Self::IoError => "IO_ERROR",
+            Self::Watchdog => "WATCHDOG",
+            Self::AgentConnected => "AGENT_CONNECTED",
+            Self::AgentDisconnected => "AGENT_DISCONNECTED",
+            Self::OperationBegun => "OPERATION_BEGUN",
+            Self::OperationEnded => "OPERATION_ENDED",
+            Self::DeviceRemoveFailed => "DEVICE_REMOVE_FAILED",
+            Self::BlockJob => "BLOCK_JOB",
+            Self::GuestPanicked => "GUEST_PANICKED",
+            Self::MigrationIteration => "MIGRATION_ITERATION",
+            Self::MigrationPostcopy => "MIGRATION_POSTCOPY",
+            Self::MigrationFailed => "MIGRATION_FAILED",
+            Self::VifPlugged => "VIF_PLUGGED",
+            Self::VifUnplugged => "VIF_UNPLUGGED",
+            Self::EventsMissed => "EVENTS_MISSED",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::HostEnabled => "HOST_ENABLED",
+            Self::HostDisabled => "HOST_DISABLED",
+        }
+    }
 }
 
 /// What a block job does.
@@ -268,12 +346,14 @@ pub struct Entry {
 }
 
 /// How an instance stands by the events told of it so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Its power; none before the first that said anything of it.
     pub power: Option<PowerState>,
     /// Whether its agent is there.
     pub agent: bool,
+    /// Its interfaces that are plugged.
+    pub plugged: BTreeSet<String>,
 }
 
 impl Standing {
@@ -283,6 +363,10 @@ impl Standing {
         match event.kind {
             EventKind::AgentConnected => self.agent = true,
             EventKind::AgentDisconnected => self.agent = false,
+            EventKind::VifPlugged => self.plugged.extend(event.device.clone()),
+            EventKind::VifUnplugged => self
+                .plugged
+                .retain(|vif| Some(vif) != event.device.as_ref()),
             _ => {}
         }
         if let Some(power) = event.power {
@@ -291,5 +375,19 @@ impl Standing {
             self.agent &= matches!(power, PowerState::Running | PowerState::Paused);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::EventKind;
+
+    #[test]
+    fn a_kind_is_shown_by_the_word_that_is_stored() {
+        for kind in EventKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
     }
 }

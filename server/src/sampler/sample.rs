@@ -1,7 +1,7 @@
 //! One sample of all guests, and what of it a listener needs who has seen an earlier one.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
@@ -18,6 +18,9 @@ const GONE: usize = 1024;
 /// Listeners that read in step share a shape; those that do not read have bases of their own, and must not fill memory.
 const SHAPES: usize = 64;
 
+/// Where a batch's messages are once they are made.
+type Place = Arc<OnceLock<Arc<[Bytes]>>>;
+
 /// All guests at one time. It never changes.
 #[derive(Debug)]
 pub struct Sample {
@@ -32,7 +35,7 @@ pub struct Sample {
     pub(super) at: Instant,
     pub(super) pace: Duration,
     gone: Arc<Gone>,
-    encoded: Mutex<HashMap<Shape, Arc<OnceLock<Bytes>>>>,
+    encoded: Mutex<HashMap<Shape, Place>>,
 }
 
 /// Guests that are gone, and the sample that found it, oldest first.
@@ -67,12 +70,14 @@ pub struct Base {
 }
 
 /// What a batch is made of. Listeners with equal shapes get the same bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// How it is written.
     pub view: View,
     /// What of each guest is in it.
     pub groups: Groups,
+    /// Which guests are in it; none is all.
+    pub ids: Option<Arc<BTreeSet<InstanceId>>>,
     base: Option<u64>,
     full: bool,
 }
@@ -174,10 +179,15 @@ impl Batch {
     }
 
     /// What `encode` makes of it: once for all listeners to whom the same is to be told.
-    pub fn encoded(&self, view: View, groups: Groups, encode: impl FnOnce() -> Bytes) -> Bytes {
+    pub fn encoded(
+        &self,
+        (view, groups, ids): (View, Groups, Option<Arc<BTreeSet<InstanceId>>>),
+        encode: impl FnOnce() -> Arc<[Bytes]>,
+    ) -> Arc<[Bytes]> {
         let shape = Shape {
             view,
             groups,
+            ids,
             base: self.base.map(|base| base.sequence),
             full: self.full,
         };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Result,
     host::Host,
-    model::{InstanceId, Phase, Vif},
+    model::{Event, EventKind, InstanceId, Phase, Vif, VifKind},
     plan::Plan,
     task::{Cx, Step},
     vif::Plugged,
@@ -44,6 +44,15 @@ impl PlugVifs {
     }
 }
 
+/// Tells that an interface was plugged or unplugged. The journal tells each once, so that whoever repeats it may tell it
+/// again. One that is plugged nowhere is nobody's news.
+pub async fn tell(host: &Host, kind: EventKind, (instance, vif): (InstanceId, &Vif)) {
+    if vif.kind != VifKind::Unbound {
+        let event = Event::of(instance, kind).device(vif.id.as_str());
+        host.journal.tell(event).await;
+    }
+}
+
 #[async_trait]
 impl Step for PlugVifs {
     type Output = Vec<Plugged>;
@@ -54,6 +63,7 @@ impl Step for PlugVifs {
         let mut plugged = Vec::with_capacity(self.vifs.len());
         for vif in &self.vifs {
             plugged.push(cx.host.vifs.plug(self.instance, vif).await?);
+            tell(cx.host, EventKind::VifPlugged, (self.instance, vif)).await;
         }
         Ok(plugged)
     }
@@ -61,6 +71,7 @@ impl Step for PlugVifs {
     async fn revert(&self, host: &Host) -> Result<()> {
         for vif in self.vifs.iter().filter(|_| !self.again) {
             host.vifs.unplug(self.instance, vif).await?;
+            tell(host, EventKind::VifUnplugged, (self.instance, vif)).await;
         }
         Ok(())
     }

@@ -17,7 +17,10 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{Result, Store, StoreError, blocking, micros};
-use crate::model::{Entry, Event, InstanceId, OperationId, PowerState, Standing};
+use crate::{
+    metrics::EVENTS,
+    model::{Entry, Event, InstanceId, OperationId, PowerState, Standing},
+};
 
 /// Events kept in memory: less than a MB, and more than a busy host makes while a watcher comes around.
 const RECENT: usize = 1024;
@@ -72,6 +75,9 @@ impl Log {
         let Some(newest) = entries.last().map(|entry| entry.sequence) else {
             return;
         };
+        for entry in &entries {
+            EVENTS.of([entry.event.kind.as_str()]).increment();
+        }
         let mut recent = self.recent.write();
         recent.extend(entries.into_iter().map(Arc::new));
         let surplus = recent.len().saturating_sub(RECENT);
@@ -157,31 +163,42 @@ pub(super) fn holder(
 }
 
 fn standing(transaction: &Transaction<'_>, instance: InstanceId) -> Result<Standing> {
-    let row: Option<(Option<String>, bool)> = transaction
-        .prepare_cached("SELECT power, agent FROM standings WHERE instance = ?1")?
-        .query_row([instance.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+    let row: Option<(Option<String>, bool, String)> = transaction
+        .prepare_cached("SELECT power, agent, plugged FROM standings WHERE instance = ?1")?
+        .query_row([instance.to_string()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
         .optional()?;
-    let (power, agent) = row.unwrap_or_default();
+    let Some((power, agent, plugged)) = row else {
+        return Ok(Standing::default());
+    };
+    let plugged = serde_json::from_str(&plugged)?;
     let power = power.map(|word| serde_json::from_str::<PowerState>(&word));
     let power = power.transpose()?;
-    Ok(Standing { power, agent })
+    Ok(Standing {
+        power,
+        agent,
+        plugged,
+    })
 }
 
 fn put_standing(
     transaction: &Transaction<'_>,
     instance: InstanceId,
-    standing: Standing,
+    standing: &Standing,
 ) -> Result<()> {
     let power = standing.power.map(|power| serde_json::to_string(&power));
     transaction
         .prepare_cached(
-            "INSERT INTO standings (instance, power, agent) VALUES (?1, ?2, ?3)
-             ON CONFLICT (instance) DO UPDATE SET power = excluded.power, agent = excluded.agent",
+            "INSERT INTO standings (instance, power, agent, plugged) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (instance) DO UPDATE
+             SET power = excluded.power, agent = excluded.agent, plugged = excluded.plugged",
         )?
         .execute(params![
             instance.to_string(),
             power.transpose()?,
-            standing.agent
+            standing.agent,
+            serde_json::to_string(&standing.plugged)?
         ])?;
     Ok(())
 }
@@ -191,7 +208,7 @@ fn held(transaction: &Transaction<'_>, mut event: Event) -> Result<Event> {
     if let Some(instance) = event.instance {
         event.operation = holder(transaction, instance)?;
         let after = standing(transaction, instance)?.after(&event);
-        put_standing(transaction, instance, after)?;
+        put_standing(transaction, instance, &after)?;
     }
     Ok(event)
 }
@@ -244,7 +261,7 @@ impl Store {
     pub async fn journal<T, F>(&self, heard: Vec<T>, weigh: F) -> Result<()>
     where
         T: Send + 'static,
-        F: Fn(&T, Standing) -> Vec<Event> + Send + 'static,
+        F: Fn(&T, &Standing) -> Vec<Event> + Send + 'static,
         T: Subject,
     {
         self.write_events(move |transaction, pen| {
@@ -253,7 +270,7 @@ impl Store {
                     Some(instance) => standing(transaction, instance)?,
                     None => Standing::default(),
                 };
-                let events = weigh(news, before).into_iter();
+                let events = weigh(news, &before).into_iter();
                 events
                     .map(|event| held(transaction, event))
                     .try_for_each(|event| pen.write(event?))?;

@@ -54,6 +54,14 @@ const MIGRATIONS: &[&str] = &[
         generation INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    ALTER TABLE standings ADD COLUMN plugged TEXT NOT NULL DEFAULT '[]';
+    UPDATE standings SET plugged = coalesce(
+        (SELECT json_group_array(json_extract(vif.value, '$.id'))
+         FROM instances, json_each(instances.record, '$.spec.vifs') AS vif
+         WHERE instances.id = standings.instance AND json_extract(vif.value, '$.kind') IS NOT 'Unbound'),
+        '[]');
+",
 ];
 
 pub(super) fn prepare(connection: &Connection) -> Result<()> {

@@ -38,7 +38,7 @@ impl Fake {
         self.0.lock().plug = error.into();
     }
 
-    /// From now on unplugging fails so, with nothing unplugged; none unplugs again.
+    /// From now on unplugging the interface that the error names fails so; none unplugs again.
     pub fn fail_unplug(&self, error: impl Into<Option<VifError>>) {
         self.0.lock().unplug = error.into();
     }
@@ -73,7 +73,7 @@ impl VifDriver for Fake {
 
     async fn unplug(&self, instance: InstanceId, vif: &Vif) -> Result<(), VifError> {
         let mut state = self.0.lock();
-        if let Some(error) = &state.unplug {
+        if let Some(error) = state.unplug.as_ref().filter(|e| *e.interface() == vif.id) {
             return Err(error.clone());
         }
         state.plugged.remove(&(instance, vif.id.clone()));

@@ -163,6 +163,7 @@ pub(crate) fn batch(
 ) -> v1::StreamInstanceStatsResponse {
     let seconds = i64::try_from(sequence).expect("few samples");
     v1::StreamInstanceStatsResponse {
+        more: false,
         sequence,
         collect_time: time(1_800_000_000 + seconds),
         interval: (sequence > 1).then_some(prost_types::Duration {

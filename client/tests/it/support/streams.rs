@@ -160,6 +160,7 @@ impl StatsService for Host {
         let batches = self.samples.next().into_iter().map(|batch| {
             let instances = batch.instances.into_iter();
             Ok(v1::StreamBlockStatsResponse {
+                more: false,
                 sequence: batch.sequence,
                 collect_time: batch.collect_time,
                 interval: batch.interval,
@@ -183,6 +184,7 @@ impl StatsService for Host {
         let batches = self.samples.next().into_iter().map(|batch| {
             let instances = batch.instances.into_iter();
             Ok(v1::StreamInterfaceStatsResponse {
+                more: false,
                 sequence: batch.sequence,
                 collect_time: batch.collect_time,
                 interval: batch.interval,

@@ -1,10 +1,11 @@
 //! Requests for streams of counters ⇄ wishes of the sampler, and its batches → wire.
 
+mod pages;
+
 use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use computedriver::v1;
-use prost::Message;
 
 use super::{
     fault::Faults,
@@ -31,7 +32,7 @@ pub(crate) struct Watch {
     pub(crate) view: View,
     pub(crate) groups: Groups,
     /// Only these; none is all.
-    pub(crate) ids: Option<BTreeSet<InstanceId>>,
+    pub(crate) ids: Option<Arc<BTreeSet<InstanceId>>>,
     pub(crate) interval: Duration,
     pub(crate) full_every: Option<Duration>,
 }
@@ -74,7 +75,7 @@ fn watch(
     Some(Watch {
         view,
         groups,
-        ids: ids?,
+        ids: ids?.map(Arc::new),
         interval: interval?.unwrap_or(INTERVAL),
         full_every: full_every?,
     })
@@ -124,17 +125,14 @@ fn measured(group: v1::StatsGroup) -> Groups {
 }
 
 impl Watch {
-    /// The batch on the wire. Who looks at all instances shares the bytes.
-    pub(crate) fn encode(&self, batch: &Batch) -> Bytes {
+    /// The batch on the wire, in as many messages as it takes. Who looks at the same instances shares the bytes.
+    pub(crate) fn encode(&self, batch: &Batch) -> Arc<[Bytes]> {
         let encode = || match self.view {
-            View::Disks => self.disks(batch).encode_to_vec().into(),
-            View::Interfaces => self.interfaces(batch).encode_to_vec().into(),
-            View::Whole => self.whole(batch).encode_to_vec().into(),
+            View::Disks => self.disks(batch),
+            View::Interfaces => self.interfaces(batch),
+            View::Whole => self.whole(batch),
         };
-        match self.ids {
-            None => batch.encoded(self.view, self.groups, encode),
-            Some(_) => encode(),
-        }
+        batch.encoded((self.view, self.groups, self.ids.clone()), encode)
     }
 
     fn looks_at(&self, id: InstanceId) -> bool {
@@ -153,7 +151,7 @@ impl Watch {
         let told = entries.map(|entry| tell(self.state(batch, entry), entry));
         let left = batch.gone().filter(|id| self.looks_at(*id));
         // It went between the request and the first sample.
-        let first = self.ids.iter().flatten().copied();
+        let first = self.ids.iter().flat_map(|ids| ids.iter().copied());
         let first = first.filter(|id| batch.is_first() && batch.sample.entry(*id).is_none());
         told.chain(left.chain(first).map(|id| gone(departed(id))))
             .collect()
@@ -173,7 +171,7 @@ impl Watch {
         }
     }
 
-    fn disks(&self, batch: &Batch) -> v1::StreamBlockStatsResponse {
+    fn disks(&self, batch: &Batch) -> Arc<[Bytes]> {
         let tell = |sample, entry: &Entry| v1::InstanceBlockStats {
             sample: Some(sample),
             disks: disks(entry),
@@ -182,16 +180,19 @@ impl Watch {
             sample: Some(sample),
             ..v1::InstanceBlockStats::default()
         };
-        v1::StreamBlockStatsResponse {
-            sequence: batch.sample.sequence,
-            collect_time: Some(timestamp(batch.sample.time)),
-            interval: batch.interval().map(duration),
-            full: batch.is_full(),
-            instances: self.each(batch, tell, gone),
-        }
+        pages::encode(self.each(batch, tell, gone), |page| {
+            v1::StreamBlockStatsResponse {
+                sequence: batch.sample.sequence,
+                collect_time: Some(timestamp(batch.sample.time)),
+                interval: batch.interval().map(duration),
+                full: batch.is_full() && page.first,
+                instances: page.items,
+                more: page.more,
+            }
+        })
     }
 
-    fn interfaces(&self, batch: &Batch) -> v1::StreamInterfaceStatsResponse {
+    fn interfaces(&self, batch: &Batch) -> Arc<[Bytes]> {
         let tell = |sample, entry: &Entry| v1::InstanceInterfaceStats {
             sample: Some(sample),
             interfaces: interfaces(entry),
@@ -200,27 +201,34 @@ impl Watch {
             sample: Some(sample),
             ..v1::InstanceInterfaceStats::default()
         };
-        v1::StreamInterfaceStatsResponse {
-            sequence: batch.sample.sequence,
-            collect_time: Some(timestamp(batch.sample.time)),
-            interval: batch.interval().map(duration),
-            full: batch.is_full(),
-            instances: self.each(batch, tell, gone),
-        }
+        pages::encode(self.each(batch, tell, gone), |page| {
+            v1::StreamInterfaceStatsResponse {
+                sequence: batch.sample.sequence,
+                collect_time: Some(timestamp(batch.sample.time)),
+                interval: batch.interval().map(duration),
+                full: batch.is_full() && page.first,
+                instances: page.items,
+                more: page.more,
+            }
+        })
     }
 
-    fn whole(&self, batch: &Batch) -> v1::StreamInstanceStatsResponse {
+    fn whole(&self, batch: &Batch) -> Arc<[Bytes]> {
         let gone = |sample| v1::InstanceStats {
             sample: Some(sample),
             ..v1::InstanceStats::default()
         };
-        v1::StreamInstanceStatsResponse {
-            sequence: batch.sample.sequence,
-            collect_time: Some(timestamp(batch.sample.time)),
-            interval: batch.interval().map(duration),
-            full: batch.is_full(),
-            instances: self.each(batch, |sample, entry| self.usage(sample, entry), gone),
-        }
+        pages::encode(
+            self.each(batch, |sample, entry| self.usage(sample, entry), gone),
+            |page| v1::StreamInstanceStatsResponse {
+                sequence: batch.sample.sequence,
+                collect_time: Some(timestamp(batch.sample.time)),
+                interval: batch.interval().map(duration),
+                full: batch.is_full() && page.first,
+                instances: page.items,
+                more: page.more,
+            },
+        )
     }
 
     /// A sample may hold more than was asked for here: others ask too.

@@ -1,10 +1,12 @@
 //! What the server is, serves and can do at the moment.
 
+use std::time::SystemTime;
+
 use computedriver::v1;
 
 use super::{Api, feature};
 use crate::{
-    api::capability,
+    api::{capability, convert},
     error::Error,
     hypervisor::{Link, VirtType, public},
     operation::Gate,
@@ -14,6 +16,19 @@ use crate::{
 /// Why nobody may restart or stop the host.
 pub(super) const NO_COMMAND: &str =
     "no command is set for it: host.reboot_command, host.shutdown_command";
+
+fn check(
+    name: &str,
+    (readiness, detail): (v1::Readiness, String),
+    since: SystemTime,
+) -> v1::ReadinessCheck {
+    v1::ReadinessCheck {
+        name: name.to_owned(),
+        readiness: readiness.into(),
+        detail,
+        since_time: Some(convert::timestamp(since)),
+    }
+}
 
 impl Api {
     pub(super) async fn hypervisor(&self) -> v1::Hypervisor {
@@ -53,28 +68,20 @@ impl Api {
     }
 
     fn checks(&self) -> Vec<v1::ReadinessCheck> {
-        let check = |name: &str, readiness: v1::Readiness, detail: String| v1::ReadinessCheck {
-            name: name.to_owned(),
-            readiness: readiness.into(),
-            detail,
-            since_time: None,
+        use v1::Readiness::{Broken, Ready, Starting};
+        let (readiness, detail) = match &*self.host.hypervisor.link().borrow() {
+            Link::Up => (Ready, String::new()),
+            Link::Connecting => (Starting, "connecting for the first time".to_owned()),
+            Link::Down { reason } => (Broken, public(reason)),
         };
-        let hypervisor = match &*self.host.hypervisor.link().borrow() {
-            Link::Up => check("hypervisor", v1::Readiness::Ready, String::new()),
-            Link::Connecting => check(
-                "hypervisor",
-                v1::Readiness::Starting,
-                "connecting for the first time".to_owned(),
-            ),
-            Link::Down { reason } => check("hypervisor", v1::Readiness::Broken, public(reason)),
-        };
-        let recovery = match self.operations.gate() {
-            Gate::Starting => check(
-                "recovery",
-                v1::Readiness::Starting,
-                "looking after what an earlier run left".to_owned(),
-            ),
-            Gate::Open | Gate::Draining => check("recovery", v1::Readiness::Ready, String::new()),
+        let since = self.host.hypervisor.link_since();
+        let hypervisor = check("hypervisor", (readiness, detail), since);
+        let recovery = match self.operations.opened() {
+            Some(since) => check("recovery", (Ready, String::new()), since),
+            None => {
+                let detail = "looking after what an earlier run left".to_owned();
+                check("recovery", (Starting, detail), self.about.started)
+            }
         };
         vec![hypervisor, recovery]
     }

@@ -5,12 +5,13 @@
 
 use std::{
     convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use computedriver::v1::{self, stats_service_server::StatsServiceServer};
-use futures::{future::BoxFuture, stream};
+use futures::{Stream, StreamExt, future::BoxFuture, stream};
 use http::{Request, Response};
 use prost::Message;
 use tonic::{
@@ -95,9 +96,21 @@ impl Service<Request<Body>> for Streams {
     }
 }
 
+/// A batch's messages, one after the other; a message is taken when there is room for it.
+fn messages(
+    batch: Result<Arc<[Bytes]>, Status>,
+) -> impl Stream<Item = Result<Bytes, Status>> + Send {
+    let (batch, end) = match batch {
+        Ok(batch) => (batch, None),
+        Err(end) => (Arc::from([]), Some(Err(end))),
+    };
+    let all = (0..batch.len()).map(move |at| Ok(batch[at].clone()));
+    stream::iter(all.chain(end))
+}
+
 impl Api {
     fn batches(&self, watch: convert::Watch) -> Result<Answers<Bytes>, Error> {
-        let mut asked = watch.ids.iter().flatten();
+        let mut asked = watch.ids.iter().flat_map(|ids| ids.iter());
         if let Some(id) = asked.find(|id| self.host.store.instance(**id).is_none()) {
             return Err(HypervisorError::NotFound(*id).into());
         }
@@ -112,12 +125,9 @@ impl Api {
             let (mut listener, watch) = following?;
             match listener.next().await {
                 Some(batch) => Some((Ok(watch.encode(&batch)), Some((listener, watch)))),
-                None => Some((
-                    Err::<Bytes, Status>(status(&OperationError::Draining.into())),
-                    None,
-                )),
+                None => Some((Err(status(&OperationError::Draining.into())), None)),
             }
         });
-        Ok(Box::pin(batches))
+        Ok(Box::pin(batches.flat_map(messages)))
     }
 }

@@ -16,7 +16,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -69,6 +69,8 @@ struct News {
 #[derive(Debug)]
 pub(super) struct Exchange {
     link: watch::Sender<Link>,
+    /// Since when the link is there, or not there.
+    since: Mutex<SystemTime>,
     route: Mutex<Option<Route>>,
     capabilities: Mutex<Option<Arc<Capabilities>>>,
     news: Mutex<News>,
@@ -85,6 +87,7 @@ impl Exchange {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             link: watch::Sender::new(Link::Connecting),
+            since: Mutex::new(SystemTime::now()),
             route: Mutex::default(),
             capabilities: Mutex::default(),
             news: Mutex::default(),
@@ -99,6 +102,10 @@ impl Exchange {
 
     pub(super) fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
+    }
+
+    pub(super) fn since(&self) -> SystemTime {
+        *self.since.lock()
     }
 
     /// Where calls go, or why they cannot.
@@ -164,6 +171,9 @@ impl Exchange {
         self.link.send_if_modified(|link| {
             let down = Link::Down { reason };
             let news = *link != down;
+            if !matches!(link, Link::Down { .. }) {
+                *self.since.lock() = SystemTime::now();
+            }
             *link = down;
             news
         });
@@ -293,6 +303,7 @@ impl Supervisor {
             uri: self.uri.clone(),
             shared,
         });
+        *self.exchange.since.lock() = SystemTime::now();
         self.exchange.link.send_replace(Link::Up);
         self.exchange.signals.herald.tell(Tiding::Read);
         Ok(Established {

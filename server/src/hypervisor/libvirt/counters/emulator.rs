@@ -7,6 +7,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -19,6 +20,8 @@ use super::super::{
 };
 use crate::{domain::Domain, hypervisor::stats::CpuCounters, model::InstanceId};
 
+/// How long an emulator that could not be seen is taken for one that cannot: as where process ids are not for us to read.
+const HIDDEN: Duration = Duration::from_secs(30);
 const SECOND_NS: u128 = 1_000_000_000;
 /// Where a libvirtd of the host keeps its sockets.
 const RUN: &str = "/run/libvirt";
@@ -43,6 +46,8 @@ pub(in super::super) fn folder(uri: &str) -> Option<PathBuf> {
 pub(in super::super) struct Emulators {
     folder: Option<PathBuf>,
     seen: Mutex<HashMap<InstanceId, Emulator>>,
+    /// Of guests that run, and when that was tried.
+    hidden: Mutex<HashMap<InstanceId, Instant>>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +71,7 @@ impl Emulators {
         Self {
             folder,
             seen: Mutex::default(),
+            hidden: Mutex::default(),
         }
     }
 
@@ -96,9 +102,26 @@ impl Emulators {
         Some(Sight { emulator, process })
     }
 
-    /// Whether the guest's emulator can be seen from here, but nobody has looked yet.
+    /// Looks at the emulator of a guest that runs, and remembers where that cannot be seen.
+    pub(super) fn look_at_running(&self, id: InstanceId) -> Option<Sight> {
+        let sight = self.look(id);
+        let mut hidden = self.hidden.lock();
+        if sight.is_some() {
+            hidden.remove(&id);
+        } else if self.folder.is_some() {
+            hidden.insert(id, Instant::now());
+        }
+        sight
+    }
+
+    /// Whether the guest's emulator may be seen from here, but nobody has looked yet, or not lately.
     pub(super) fn is_unseen(&self, id: InstanceId) -> bool {
-        self.folder.is_some() && !self.seen.lock().contains_key(&id)
+        let known = || self.seen.lock().contains_key(&id);
+        let hidden = || {
+            let since = self.hidden.lock().get(&id).copied();
+            since.is_some_and(|since| since.elapsed() < HIDDEN)
+        };
+        self.folder.is_some() && !known() && !hidden()
     }
 
     /// Why the guest's emulator does nothing, if it has been seen before and that can be seen now.
@@ -124,6 +147,7 @@ impl Emulators {
     /// Forgets all guests but these.
     pub(super) fn keep(&self, present: &HashSet<InstanceId>) {
         self.seen.lock().retain(|id, _| present.contains(id));
+        self.hidden.lock().retain(|id, _| present.contains(id));
     }
 
     /// Looks at an emulator that was seen before; none when it is gone.
@@ -205,6 +229,21 @@ mod tests {
         ] {
             assert_eq!(at(far), None, "{far}");
         }
+    }
+
+    #[test]
+    fn an_emulator_that_cannot_be_seen_is_not_looked_for_each_time() {
+        let (id, other) = (InstanceId::random(), InstanceId::random());
+        let far = Emulators::new(None);
+        assert!(!far.is_unseen(id), "there is nothing to look at");
+        let empty = tempfile::tempdir().unwrap();
+        let emulators = Emulators::new(Some(empty.path().to_owned()));
+        assert!(emulators.is_unseen(id));
+        assert!(emulators.look_at_running(id).is_none());
+        assert!(!emulators.is_unseen(id));
+        assert!(emulators.is_unseen(other));
+        emulators.keep(&HashSet::new());
+        assert!(emulators.is_unseen(id));
     }
 
     #[test]

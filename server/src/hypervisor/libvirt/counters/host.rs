@@ -159,7 +159,7 @@ fn count(
     let Some(run) = record.run() else {
         return Ok(counted);
     };
-    let sight = counters.emulators.look(id);
+    let sight = counters.emulators.look_at_running(id);
     counted.life = counters.life(id, sight.as_ref(), run);
     take(&mut counted, record, sight.as_ref(), groups)?;
     if let Some(sight) = sight.filter(|_| groups.contains(Groups::VCPU)) {
