@@ -1,16 +1,21 @@
 //! One recipe a verb: which steps, in which order.
 
 mod destroy;
+mod guest_network;
 mod host_power;
+mod inject_file;
 mod pause;
 mod power_off;
 mod power_on;
 mod pull_image;
+mod quiesce;
+mod set_password;
 mod snapshot;
 mod spawn;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod update_agent;
 
 use async_trait::async_trait;
 
@@ -22,13 +27,18 @@ use crate::{
 };
 
 pub use destroy::Destroy;
+pub use guest_network::{InjectNetworkInfo, ResetNetwork};
 pub use host_power::{HostPower, PowerVerb};
+pub use inject_file::InjectFile;
 pub use pause::{Pause, Unpause};
 pub use power_off::{Patience, PowerOff, PoweredOff};
 pub use power_on::PowerOn;
 pub use pull_image::PullImage;
+pub use quiesce::{Frozen, Quiesce, Thawed, Unquiesce};
+pub use set_password::SetAdminPassword;
 pub use snapshot::{Destination, Snapshot, Snapshotted};
 pub use spawn::Spawn;
+pub use update_agent::{UpdateAgent, Updated};
 
 /// The recipe of one verb.
 #[async_trait]

@@ -266,8 +266,10 @@ async fn recover(host: Arc<Host>, operations: Operations, health: Health, stop: 
     };
     tokio::select! {
         () = recovered => {}
-        () = stop.cancelled() => {}
+        () = stop.cancelled() => return,
     }
+    // Not earlier: a guest of an earlier life is known again only now.
+    upkeep::thaw::run(host, stop).await;
 }
 
 /// Makes the state directory. Others may pass through it, to the disks that QEMU's own user opens; they may not list it.

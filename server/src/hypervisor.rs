@@ -4,6 +4,7 @@
 //! bounded time. Only guests that carry our mark in their metadata are ever touched: one that does not counts as absent,
 //! but for [`Hypervisor::define`], which refuses to write over it.
 
+pub mod agent;
 pub mod console;
 pub mod copy;
 pub mod fake;
@@ -35,6 +36,7 @@ use crate::{
     model::{Architecture, InstanceId, PowerState},
 };
 
+pub use self::agent::Agent;
 pub use crate::model::VirtType;
 pub use news::{Hearing, News};
 pub use node::Node;
@@ -161,9 +163,28 @@ pub enum HypervisorError {
         /// In the hypervisor's words.
         message: String,
     },
-    /// The guest agent does not answer.
-    #[error("the guest agent of {0} does not answer")]
+    /// No guest agent is connected.
+    #[error("guest {0} has no agent that is connected")]
     Agent(InstanceId),
+    /// The guest agent cannot do it.
+    #[error("the agent of guest {guest} does not know {command}, or may not run it")]
+    AgentLacks {
+        /// Which guest.
+        guest: InstanceId,
+        /// The agent's name for it.
+        command: &'static str,
+    },
+    /// The guest agent is there and does not answer; it may still do it.
+    #[error("the agent of guest {0} does not answer")]
+    AgentTimeout(InstanceId),
+    /// The guest agent says no, or what is not its protocol.
+    #[error("the agent of guest {guest} failed: {message}")]
+    AgentFailed {
+        /// Which guest.
+        guest: InstanceId,
+        /// In the agent's words.
+        message: String,
+    },
     /// This hypervisor cannot do it.
     #[error("this hypervisor does not support it: {message}")]
     Unsupported {
@@ -197,7 +218,11 @@ impl HypervisorError {
             | Self::Timeout { .. }
             | Self::NotFound(_)
             | Self::Foreign(_)
-            | Self::Agent(_) => {}
+            | Self::Agent(_)
+            | Self::AgentLacks { .. }
+            | Self::AgentTimeout(_)
+            // It speaks of the guest's paths, not of this host's.
+            | Self::AgentFailed { .. } => {}
         }
         self
     }
@@ -207,11 +232,12 @@ impl Classify for HypervisorError {
     fn kind(&self) -> Kind {
         match self {
             Self::Unavailable { .. } => Kind::Unavailable,
-            Self::Timeout { .. } => Kind::Deadline,
+            Self::Timeout { .. } | Self::AgentTimeout(_) => Kind::Deadline,
+            Self::AgentFailed { .. } => Kind::Pending,
             Self::Busy => Kind::Exhausted,
             Self::NotFound(_) => Kind::NotFound,
             Self::Foreign(_) => Kind::Exists,
-            Self::State { .. } | Self::Agent(_) => Kind::Precondition,
+            Self::State { .. } | Self::Agent(_) | Self::AgentLacks { .. } => Kind::Precondition,
             Self::Unsupported { .. } => Kind::Unsupported,
             Self::Failed { .. } => Kind::Internal,
         }
@@ -225,7 +251,9 @@ impl Classify for HypervisorError {
             Self::NotFound(_) => "INSTANCE_NOT_FOUND",
             Self::Foreign(_) => "INSTANCE_EXISTS",
             Self::State { .. } => "INSTANCE_STATE",
-            Self::Agent(_) => "GUEST_AGENT_UNAVAILABLE",
+            Self::Agent(_) | Self::AgentLacks { .. } => "GUEST_AGENT_UNAVAILABLE",
+            Self::AgentTimeout(_) => "GUEST_AGENT_TIMEOUT",
+            Self::AgentFailed { .. } => "GUEST_AGENT_ERROR",
             Self::Unsupported { .. } => "NOT_SUPPORTED",
             Self::Failed { .. } => "HYPERVISOR_ERROR",
         }
@@ -233,9 +261,17 @@ impl Classify for HypervisorError {
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::NotFound(id) | Self::Foreign(id) | Self::Agent(id) => {
+            Self::NotFound(id) | Self::Foreign(id) | Self::Agent(id) | Self::AgentTimeout(id) => {
                 vec![("instance_id", id.to_string())]
             }
+            Self::AgentLacks { guest, command } => vec![
+                ("instance_id", guest.to_string()),
+                ("agent_command", (*command).to_owned()),
+            ],
+            Self::AgentFailed { guest, message } => vec![
+                ("instance_id", guest.to_string()),
+                ("agent_message", message.clone()),
+            ],
             Self::State { guest, .. } => vec![("instance_id", guest.to_string())],
             Self::Timeout { call, .. } => vec![("call", (*call).to_owned())],
             Self::Failed {
@@ -265,7 +301,7 @@ pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 /// The one seam between computelet and whatever runs its guests.
 #[async_trait]
 pub trait Hypervisor:
-    Consoles + Copying + Node + Power + Send + Sync + std::fmt::Debug + 'static
+    Agent + Consoles + Copying + Node + Power + Send + Sync + std::fmt::Debug + 'static
 {
     /// Whether it can be asked, now and from now on.
     fn link(&self) -> watch::Receiver<Link>;
@@ -302,11 +338,6 @@ pub trait Hypervisor:
 
     /// What its live definition tells.
     async fn live(&self, id: InstanceId) -> Result<LiveGuest>;
-
-    /// Asks the guest agent for a sign of life. `Agent` when there is none, `Busy` while somebody else asks it.
-    ///
-    /// An agent that does not answer costs five seconds: ask only one whose channel is open, see [`Signal::agent`].
-    async fn ping_agent(&self, id: InstanceId) -> Result<()>;
 
     /// Counters that the host itself keeps, of all our guests at once, those that are off included, in no order. Waits for
     /// no guest. Groups that only a monitor knows are left out.

@@ -8,6 +8,7 @@ pub mod admission;
 mod assemble;
 mod disks;
 mod extra_specs;
+pub mod inside;
 mod machine;
 mod placement;
 mod settings;

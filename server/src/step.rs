@@ -6,6 +6,7 @@ mod disks;
 mod export;
 mod guest;
 mod image;
+pub mod inside;
 mod power;
 pub mod vifs;
 
@@ -15,6 +16,7 @@ pub use disks::{CreateDisks, CreatedDisks, WriteConfigDrive};
 pub use export::{CopyDisk, PlaceImage, UploadImage};
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
+pub use inside::{FreezeGuest, UpdateFolder, WriteGuestFile};
 pub use power::{PauseGuest, StopGuest, UnpauseGuest};
 pub use vifs::PlugVifs;
 
@@ -45,6 +47,9 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         PlaceImage::NAME => Begun::read::<PlaceImage>(row),
         UploadImage::NAME => Begun::read::<UploadImage>(row),
         StopGuest::NAME => Begun::read::<StopGuest>(row),
+        WriteGuestFile::NAME => Begun::read::<WriteGuestFile>(row),
+        UpdateFolder::NAME => Begun::read::<UpdateFolder>(row),
+        FreezeGuest::NAME => Begun::read::<FreezeGuest>(row),
         other => Err(Error::internal(format!(
             "the store names a step {other:?} that this version does not know"
         ))),

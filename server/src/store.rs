@@ -10,6 +10,7 @@ mod fingerprint;
 mod instances;
 mod node;
 mod operations;
+mod quiesced;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,13 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 pub use events::{Bounds, Subject};
 pub use fingerprint::Fingerprinter;
 pub use node::Switched;
 pub use operations::{BegunStep, OperationFilter};
+pub use quiesced::{AllQuiesced, Quiesced};
 
 use crate::{
     error::{Classify, Kind},
@@ -91,6 +94,7 @@ pub struct Store {
     fingerprinter: Fingerprinter,
     log: Arc<events::Log>,
     node: Arc<node::Shelf>,
+    quiesced: Arc<watch::Sender<AllQuiesced>>,
 }
 
 impl Store {
@@ -113,12 +117,14 @@ impl Store {
         let instances = instances::load(&connection)?;
         let log = events::Log::open(&connection, &path)?;
         let node = node::Shelf::open(&connection)?;
+        let quiesced = watch::Sender::new(quiesced::load(&connection)?);
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             instances: Arc::new(RwLock::new(instances)),
             fingerprinter,
             log: Arc::new(log),
             node: Arc::new(node),
+            quiesced: Arc::new(quiesced),
         })
     }
 

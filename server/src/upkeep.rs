@@ -1,5 +1,7 @@
 //! What has to be done again and again while the server runs: console logs are kept within bounds, ended operations and
-//! events are forgotten in time.
+//! events are forgotten in time, guests that were frozen for a while are thawed.
+
+pub mod thaw;
 
 use std::{sync::Arc, time::Duration};
 

@@ -29,6 +29,7 @@ mod crash;
 mod events;
 mod fail;
 mod feed;
+mod guest;
 mod host;
 mod host_ctl;
 mod images;

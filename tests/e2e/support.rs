@@ -10,8 +10,9 @@ use std::{
 };
 
 use computedriver::v1::{
-    self, console_service_client::ConsoleServiceClient, host_service_client::HostServiceClient,
-    image_service_client::ImageServiceClient, instance_service_client::InstanceServiceClient,
+    self, console_service_client::ConsoleServiceClient, guest_service_client::GuestServiceClient,
+    host_service_client::HostServiceClient, image_service_client::ImageServiceClient,
+    instance_service_client::InstanceServiceClient,
     operation_service_client::OperationServiceClient, stats_service_client::StatsServiceClient,
 };
 use tonic::{
@@ -295,6 +296,11 @@ impl Sandbox {
     /// ConsoleService.
     pub async fn console(&self) -> ConsoleServiceClient<Channel> {
         ConsoleServiceClient::new(self.channel().await)
+    }
+
+    /// GuestService.
+    pub async fn guests(&self) -> GuestServiceClient<Channel> {
+        GuestServiceClient::new(self.channel().await).max_encoding_message_size(64 << 20)
     }
 
     /// ImageService.

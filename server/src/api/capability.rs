@@ -35,6 +35,8 @@ const SERVED: &[(&str, &[&str])] = &[
             "Pause",
             "Unpause",
             "Snapshot",
+            "Quiesce",
+            "Unquiesce",
         ],
     ),
     (
@@ -46,6 +48,17 @@ const SERVED: &[(&str, &[&str])] = &[
             "OpenVncConsole",
             "GetConsoleAccess",
             "GetConsolePoolInfo",
+        ],
+    ),
+    (
+        "GuestService",
+        &[
+            "SetAdminPassword",
+            "InjectFile",
+            "UpdateAgent",
+            "InjectNetworkInfo",
+            "ResetNetwork",
+            "GetGuestInfo",
         ],
     ),
     ("ImageService", &["PullImage", "ListImages", "RemoveImage"]),

@@ -6,6 +6,7 @@
 mod cpu;
 mod event;
 mod fault;
+mod guest;
 mod image;
 mod instance;
 mod out;
@@ -17,6 +18,7 @@ mod vif;
 pub(super) use cpu::{cpu, cpu_out};
 pub(super) use event::{event, watch};
 pub(super) use fault::{Faults, instance_id, operation_id, request_id};
+pub(super) use guest::{facts, guest_file, interface_ids, interfaces, password, updater};
 pub(super) use instance::{Seen, format, instance};
 pub(super) use out::{duration, operation, power_state, progress, timestamp};
 pub(super) use sample::{Watch, block_watch, instance_watch, interface_watch};

@@ -3,6 +3,7 @@
 mod image;
 mod listing;
 mod power;
+mod quiesce;
 
 use computedriver::v1::{self, instance_service_server::InstanceService};
 use futures::{StreamExt, stream};
@@ -338,6 +339,17 @@ impl InstanceService for Api {
         request: Request<v1::SnapshotRequest>,
     ) -> Streamed<v1::SnapshotResponse> {
         self.do_snapshot(request).await
+    }
+
+    async fn quiesce(&self, request: Request<v1::QuiesceRequest>) -> Reply<v1::QuiesceResponse> {
+        self.do_quiesce(request).await
+    }
+
+    async fn unquiesce(
+        &self,
+        request: Request<v1::UnquiesceRequest>,
+    ) -> Reply<v1::UnquiesceResponse> {
+        self.do_unquiesce(request).await
     }
 
     async fn watch_events(

@@ -256,7 +256,7 @@ impl Limits {
         Self {
             calls,
             streams,
-            message: mebibytes(keys.within("limits.message_mib", 16, 1..=1024)),
+            message: mebibytes(keys.within("limits.message_mib", 20, 1..=1024)),
             operation_retention: keys.within(
                 "limits.operation_retention",
                 Duration::from_secs(24 * 3600),

@@ -3,6 +3,7 @@
 //! For tests, of this crate and of others. It answers as libvirt does: what is done already succeeds, what is absent
 //! cannot be started, what is not ours is refused.
 
+mod agent;
 mod console;
 mod copy;
 mod counters;
@@ -20,12 +21,13 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::{console::Ends, fault::Faults};
 pub use self::{
+    agent::Inside,
     console::Socket,
     counters::Counted,
     fault::{Gate, Times},
 };
+use self::{console::Ends, fault::Faults};
 use super::{
     Capabilities, GuestInfo, Hearing, Hypervisor, HypervisorError, Link, LiveGuest, News, Result,
     Signal, StartMode, VirtType,
@@ -83,6 +85,7 @@ pub struct Fake {
     faults: Faults,
     counted: Counted,
     ends: Ends,
+    inside: Mutex<BTreeMap<InstanceId, Inside>>,
 }
 
 impl Fake {
@@ -98,6 +101,7 @@ impl Fake {
             faults: Faults::default(),
             counted: Counted::default(),
             ends: Ends::default(),
+            inside: Mutex::default(),
         };
         fake.tell_all();
         Arc::new(fake)
@@ -424,15 +428,6 @@ impl Hypervisor for Fake {
             return Err(wrong_state(id, "domain is not running"));
         }
         self.faults.leave("live").map(|()| live)
-    }
-
-    async fn ping_agent(&self, id: InstanceId) -> Result<()> {
-        self.enter("ping_agent").await?;
-        self.ours(id, |_, _| ())?;
-        if !self.signals.watch(id).borrow().agent {
-            return Err(HypervisorError::Agent(id));
-        }
-        self.faults.leave("ping_agent")
     }
 
     async fn host_counters(&self, groups: Groups) -> Result<Vec<HostCounters>> {

@@ -1,16 +1,18 @@
 //! The hypervisor through libvirt: its QEMU driver inside this process, or a libvirt that runs already.
 //!
 //! ```text
-//!   Libvirt ── call ──▶ Pool (cheap · slow · monitor · agent) ──▶ worker ── own connection ──▶ libvirt
-//!      ▲ link, signals                                                                           │
+//!   Libvirt ── call ──▶ Pool (cheap · slow · monitor · agent) ──▶ worker ── connection ──▶ libvirt
+//!      ▲ link, signals                                                                       │
 //!      └── supervisor (connects, reconnects) ◀── event thread (one, libvirt's own loop) ◀────────┘
 //! ```
 //!
 //! Four pools, because calls differ in what they wait for: cheap ones for a lock, slow ones for QEMU to start or to go,
 //! those to a guest's monitor for QEMU to turn, and those to its agent for the guest's good will. None may make another
 //! kind wait.
+//! Each worker has its own connection; one that is in this process is everybody's.
 //! A call that runs over its limit goes on by itself; its caller is told that it may still take effect.
 
+mod agent;
 mod call;
 mod call_watch;
 mod capability;
@@ -65,8 +67,7 @@ pub use self::{
     settings::{ConnectTo, LibvirtSettings, VirtChoice},
 };
 use super::{
-    Capabilities, GuestInfo, Hearing, Hypervisor, HypervisorError, Link, LiveGuest, Result, Signal,
-    StartMode,
+    Capabilities, GuestInfo, Hearing, Hypervisor, Link, LiveGuest, Result, Signal, StartMode,
     stats::{Groups, HostCounters, MonitorCounters},
 };
 use tracing::debug;
@@ -89,12 +90,14 @@ const MONITOR: Size = Size {
     queue: 1024,
     given_up: GIVEN_UP,
 };
-/// What waits for a guest's good will is asked of few guests at once, and seldom.
+/// What waits for a guest's good will is asked seldom; an agent that says nothing keeps its worker for seconds.
 const AGENT: Size = Size {
     workers: 4,
-    queue: 64,
+    queue: 256,
     given_up: GIVEN_UP,
 };
+/// In our own process each costs a thread that sleeps, and none of a daemon's.
+const AGENT_WORKERS_EMBEDDED: usize = 16;
 /// Below libvirtd's own 20 workers, so that it still answers others when all of these hang.
 const GIVEN_UP: usize = 8;
 /// In our own process a call that hangs costs a thread and nobody's turn.
@@ -116,6 +119,7 @@ pub struct Libvirt {
     turns: Arc<Turns>,
     call_timeout: Duration,
     monitor_timeout: Duration,
+    agent_timeout: Duration,
     root: Option<Root>,
     _reaper: Option<Reaper>,
 }
@@ -146,6 +150,12 @@ impl Libvirt {
             given_up: root.as_ref().map_or(GIVEN_UP, |_| GIVEN_UP_EMBEDDED),
             ..MONITOR
         };
+        let agent = Size {
+            workers: root
+                .as_ref()
+                .map_or(AGENT.workers, |_| AGENT_WORKERS_EMBEDDED),
+            ..AGENT
+        };
         let pids = match &root {
             Some(root) => Some(settle::status_folder(root.path())),
             None => counters::folder(&uri),
@@ -155,11 +165,12 @@ impl Libvirt {
             cheap: Pool::start("libvirt-cheap", CHEAP)?,
             slow: Pool::start("libvirt-slow", slow)?,
             monitor: Pool::start("libvirt-monitor", monitor)?,
-            agent: Pool::start("libvirt-agent", AGENT)?,
+            agent: Pool::start("libvirt-agent", agent)?,
             counters: Arc::new(Counters::new(pids)),
             turns: Arc::default(),
             call_timeout: settings.call_timeout,
             monitor_timeout: settings.monitor_timeout,
+            agent_timeout: settings.agent_timeout,
             exchange: exchange.clone(),
             _reaper: root.as_ref().map(|_| Reaper::start()).transpose()?,
             root,
@@ -304,16 +315,6 @@ impl Hypervisor for Libvirt {
         let call = Call::reading(Kind::Cheap, "virDomainGetXMLDesc", id);
         self.call(call, move |conn| guest::live(conn, &exchange.owned, id))
             .await
-    }
-
-    async fn ping_agent(&self, id: InstanceId) -> Result<()> {
-        let turn = self.turns.take(id).ok_or(HypervisorError::Busy)?;
-        let call = Call::reading(Kind::Agent, "virDomainGetTime", id);
-        let ping = move |conn: &Connect| {
-            let _turn = turn;
-            guest::ping_agent(conn, id)
-        };
-        self.call(call, ping).await
     }
 
     async fn host_counters(&self, groups: Groups) -> Result<Vec<HostCounters>> {

@@ -167,10 +167,24 @@ pub struct ImageProperties {
     pub os: OsType,
     /// The distribution, for records only.
     pub os_distro: Option<String>,
+    /// The administrator's account; by the operating system unless said.
+    #[serde(default)]
+    pub admin_user: Option<String>,
     /// Least root disk.
     pub min_disk: Bytes,
     /// Least memory.
     pub min_memory: Bytes,
+}
+
+impl ImageProperties {
+    /// The administrator's account in the guest.
+    pub fn administrator(&self) -> &str {
+        let usual = match self.os {
+            OsType::Linux => "root",
+            OsType::Windows => "Administrator",
+        };
+        self.admin_user.as_deref().unwrap_or(usual)
+    }
 }
 
 /// Kernel and ramdisk that QEMU loads itself.

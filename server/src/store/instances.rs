@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{Result, Store, events};
+use super::{Result, Store, events, quiesced};
 use crate::model::{Event, EventKind, InstanceId, InstanceRecord, InstanceState};
 
 type Records = BTreeMap<InstanceId, Arc<InstanceRecord>>;
@@ -84,6 +84,7 @@ impl Store {
         self.write_events(move |transaction, pen| {
             transaction.execute("DELETE FROM instances WHERE id = ?1", [id.to_string()])?;
             events::forget(transaction, id)?;
+            quiesced::remove(transaction, id)?;
             if told {
                 let mut event = Event::of(id, EventKind::Destroyed);
                 event.operation = events::holder(transaction, id)?;
@@ -93,6 +94,7 @@ impl Store {
         })
         .await?;
         self.instances.write().remove(&id);
+        self.forget_quiesced(id);
         Ok(())
     }
 }

@@ -62,6 +62,13 @@ const MIGRATIONS: &[&str] = &[
          WHERE instances.id = standings.instance AND json_extract(vif.value, '$.kind') IS NOT 'Unbound'),
         '[]');
 ",
+    "
+    CREATE TABLE quiesced (
+        instance TEXT PRIMARY KEY,
+        until INTEGER NOT NULL,
+        filesystems INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
 pub(super) fn prepare(connection: &Connection) -> Result<()> {

@@ -7,8 +7,8 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
-    capabilities, completions, console, console_access, console_log, destroy, events, host, images,
-    ops, power, show, snapshot, spawn, stats, text, top, vnc,
+    capabilities, completions, console, console_access, console_log, destroy, events, guest, host,
+    images, ops, power, show, snapshot, spawn, stats, text, top, vnc,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -83,6 +83,9 @@ pub(crate) enum Command {
     /// The host itself: what it is, has and may.
     #[command(subcommand)]
     Host(host::HostCommand),
+    /// Inside a guest, through its agent.
+    #[command(subcommand)]
+    Guest(guest::GuestCommand),
     /// The host's image cache.
     #[command(subcommand)]
     Images(images::ImagesCommand),

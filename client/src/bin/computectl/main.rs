@@ -9,6 +9,7 @@ mod console_log;
 mod destroy;
 mod events;
 mod exit;
+mod guest;
 mod host;
 mod images;
 mod json;
@@ -71,6 +72,7 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::Stats(args) => stats::run(args, session, out).await,
         Command::Top(args) => top::run(args, session, out).await,
         Command::Host(command) => host::run(command, session, out).await,
+        Command::Guest(command) => guest::run(command, session, out).await,
         Command::Images(command) => images::run(command, session, out).await,
         Command::Ops(command) => ops::run(command, session, out).await,
         Command::Capabilities(args) => capabilities::run(args, session, out).await,

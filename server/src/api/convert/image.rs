@@ -2,7 +2,7 @@
 
 use computedriver::v1;
 
-use super::fault::Faults;
+use super::{fault::Faults, guest::account};
 use crate::model::{
     Bytes, DirectKernel, DiskBus, DiskFormat, ImageFile, ImageProperties, ImageSource, MachineType,
     NicModel, OsType, VideoModel,
@@ -98,17 +98,9 @@ fn file(
     let id = faults.text(&at("image_id"), id, 255);
     let location = faults.text(&at("location"), location, 4096);
     let location = location.and_then(|text| address(faults, &at("location"), text));
-    let sha256 = if sha256.is_empty() {
-        Some(None)
-    } else {
-        let mut digest = [0; 32];
-        let lower = !sha256.bytes().any(|b| b.is_ascii_uppercase());
-        if lower && hex::decode_to_slice(&sha256, &mut digest).is_ok() {
-            Some(Some(digest))
-        } else {
-            faults.wrong(&at("sha256"), "must be 64 lower-case hexadecimal digits");
-            None
-        }
+    let sha256 = match &*sha256 {
+        "" => Some(None),
+        text => faults.take(&at("sha256"), digest(text)).map(Some),
     };
     Some(ImageFile {
         id: id?,
@@ -117,7 +109,17 @@ fn file(
     })
 }
 
-fn address(faults: &mut Faults, field: &str, text: String) -> Option<String> {
+/// A SHA-256 as the contract writes it.
+pub(super) fn digest(text: &str) -> Result<[u8; 32], &'static str> {
+    let mut digest = [0; 32];
+    let lower = !text.bytes().any(|b| b.is_ascii_uppercase());
+    match hex::decode_to_slice(text, &mut digest) {
+        Ok(()) if lower => Ok(digest),
+        _ => Err("must be 64 lower-case hexadecimal digits"),
+    }
+}
+
+pub(super) fn address(faults: &mut Faults, field: &str, text: String) -> Option<String> {
     let fault = match url::Url::parse(&text) {
         Err(_) if text.is_empty() => "is required",
         Err(_) => "must be a URL: file:///path, http:// or https://",
@@ -206,6 +208,10 @@ fn properties(
         Some(distro) => Some(faults.text(&at("os_distro"), distro, 64)?),
         None => None,
     };
+    let admin_user = match &asked.os_admin_user {
+        Some(user) => Some(faults.take(&at("os_admin_user"), account(user))?),
+        None => None,
+    };
     let min_disk = faults.take(
         &at("min_disk_gib"),
         Bytes::from_gib(asked.min_disk_gib()).ok_or("is too large"),
@@ -223,6 +229,7 @@ fn properties(
         require_quiesce: asked.os_require_quiesce(),
         os: os?,
         os_distro,
+        admin_user,
         min_disk: min_disk?,
         min_memory: min_memory?,
     })
@@ -282,7 +289,6 @@ fn refuse_unserved(faults: &mut Faults, field: &str, asked: &v1::ImageProperties
             "hw_architecture",
             !matches!(architecture, None | Some("x86_64")),
         ),
-        ("os_admin_user", asked.os_admin_user.is_some()),
     ] {
         faults.refuse(&format!("{field}.{name}"), refused);
     }

@@ -151,6 +151,7 @@ fn properties(spec: &InstanceSpec) -> v1::ImageProperties {
         os_require_quiesce: Some(asked.require_quiesce),
         os_type: Some(os.into()),
         os_distro: asked.os_distro.clone(),
+        os_admin_user: asked.admin_user.clone(),
         min_disk_gib: Some(asked.min_disk.0 >> 30),
         min_memory_mib: Some(asked.min_memory.0 >> 20),
         ..v1::ImageProperties::default()

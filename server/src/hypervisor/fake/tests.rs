@@ -2,6 +2,7 @@ use crate::hypervisor::power::Power as _;
 use std::time::Duration;
 
 use super::*;
+use crate::hypervisor::Agent;
 
 fn domain(id: InstanceId) -> Domain {
     Domain::example(id, VirtType::Test)

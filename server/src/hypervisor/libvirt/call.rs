@@ -157,7 +157,7 @@ impl Libvirt {
             Kind::Cheap => (&self.cheap, self.call_timeout),
             Kind::Slow => (&self.slow, self.call_timeout * SLOW_LIMIT),
             Kind::Monitor => (&self.monitor, self.monitor_timeout),
-            Kind::Agent => (&self.agent, self.call_timeout),
+            Kind::Agent => (&self.agent, self.agent_limit()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The libvirt calls that `virt` does not wrap. Knows C; decides nothing.
 #![allow(unsafe_code)] // each block states why it is sound
 
+mod agent;
 mod console;
 mod job;
 mod node;
@@ -10,6 +11,7 @@ use std::{ffi::CStr, time::Duration};
 
 use virt::{connect::Connect, domain::Domain, error::Error as VirtError, sys};
 
+pub(super) use agent::{Fact, Told, agent_timeout, freeze, guest_info, thaw};
 pub(super) use console::open_screen;
 pub(super) use job::{abort_job, backup_begin, job};
 pub(super) use node::{compare_hypervisor_cpu, cpu_times};

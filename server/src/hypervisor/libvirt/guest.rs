@@ -111,6 +111,15 @@ pub(super) fn must(found: Option<Handle>, id: InstanceId) -> Result<Handle, Faul
     found.ok_or_else(|| HypervisorError::NotFound(id).into())
 }
 
+/// Our guest, its mark seen just now and running.
+pub(super) fn awake(conn: &Connect, id: InstanceId) -> Result<Handle, Fault> {
+    let domain = must(ours(conn, id)?, id)?;
+    match domain.is_active()? {
+        true => Ok(domain),
+        false => Err(wrong_state(id, "domain is not running")),
+    }
+}
+
 pub(super) fn wrong_state(guest: InstanceId, message: &str) -> Fault {
     HypervisorError::State {
         guest,
@@ -385,20 +394,6 @@ pub(super) fn observe(
     let definition = Element::parse(&definition).map_err(|e| unreadable(&e))?;
     names.read(id, &definition);
     Ok((state, Some(on && has_agent(&definition))))
-}
-
-/// A sign of life of the guest agent, by `virDomainGetTime`: the plain agent command would mark the guest as tampered with.
-pub(super) fn ping_agent(conn: &Connect, id: InstanceId) -> Result<(), Fault> {
-    let domain = must(ours(conn, id)?, id)?;
-    match domain.time(0).map_err(Fault::from) {
-        // It answered, if only that it will not tell.
-        Err(fault) if fault.is(ErrorNumber::AgentCommandFailed) => Ok(()),
-        // No channel at all.
-        Err(fault) if fault.is(ErrorNumber::ArgumentUnsupported) => {
-            Err(HypervisorError::Agent(id).into())
-        }
-        done => done.map(drop),
-    }
 }
 
 pub(super) fn unreadable(e: &(dyn std::error::Error + 'static)) -> Fault {

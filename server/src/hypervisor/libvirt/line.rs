@@ -1,4 +1,5 @@
-//! A worker's own connection to the hypervisor, opened when it is first needed and again after each loss.
+//! A worker's connection to the hypervisor, opened when it is first needed and again after each loss: its own, or the one
+//! that all share.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -43,7 +44,7 @@ pub(super) struct Route {
     pub(super) epoch: u64,
     /// What to open.
     pub(super) uri: Arc<str>,
-    /// The connection that all share, for drivers whose every connection is a world of its own.
+    /// The connection that all share, for drivers that must not be opened again and again.
     pub(super) shared: Option<Arc<Conn>>,
 }
 

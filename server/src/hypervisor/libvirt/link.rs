@@ -26,7 +26,7 @@ use uuid::Uuid;
 use virt::sys;
 
 use super::{
-    LibvirtSettings, capability,
+    ConnectTo, LibvirtSettings, capability,
     events::{self, Listener, Registration},
     fault::Fault,
     guest::{self, Owned},
@@ -294,8 +294,11 @@ impl Supervisor {
         let present = guest::present(conn.get(), &self.exchange.owned)?;
         self.exchange.signals.herald.tell(Tiding::Up);
         self.observe(&conn, present)?;
-        // Each connection to the test driver with a file is a world of its own.
-        let shared = (capabilities.driver == "TEST").then(|| conn.clone());
+        // Each connection to the test driver with a file is a world of its own. An embedded driver registers itself with
+        // libvirt anew whenever it is opened, which works some twenty times in the life of a process.
+        let one = capabilities.driver == "TEST"
+            || matches!(self.settings.connect, ConnectTo::Embedded { .. });
+        let shared = one.then(|| conn.clone());
         self.epoch += 1;
         *self.exchange.capabilities.lock() = Some(Arc::new(capabilities));
         *self.exchange.route.lock() = Some(Route {

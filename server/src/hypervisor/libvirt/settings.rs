@@ -37,6 +37,8 @@ pub struct LibvirtSettings {
     pub call_timeout: Duration,
     /// How long a guest's monitor may take to tell its counters: one that says nothing for so long is stuck.
     pub monitor_timeout: Duration,
+    /// How long a guest's agent may take to do as it is told; to freeze file systems four times as long.
+    pub agent_timeout: Duration,
     /// Guests that may start or stop at the same time.
     pub workers: usize,
 }
@@ -51,6 +53,8 @@ impl LibvirtSettings {
             call_timeout: Duration::from_secs(40),
             // A monitor answers in milliseconds, and in tenths of a second where a host is overloaded.
             monitor_timeout: Duration::from_secs(5),
+            // With libvirt's own 5 s for a sign of life it is told before a caller's usual 20 s are over.
+            agent_timeout: Duration::from_secs(14),
             workers: 4,
         }
     }

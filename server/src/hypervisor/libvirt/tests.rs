@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::*;
-use crate::model::{PowerState, VirtType};
+use crate::{
+    hypervisor::HypervisorError,
+    model::{PowerState, VirtType},
+};
 
 /// More than any wait here takes on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);

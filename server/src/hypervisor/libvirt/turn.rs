@@ -6,12 +6,16 @@
 use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::model::InstanceId;
 
 /// The guests that are being asked.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashSet<InstanceId>>);
+pub(super) struct Turns {
+    taken: Mutex<HashSet<InstanceId>>,
+    free: Notify,
+}
 
 /// A guest's turn; the next may come when this is dropped.
 #[derive(Debug)]
@@ -23,17 +27,30 @@ pub(super) struct Turn {
 impl Turns {
     /// The guest's turn; none while somebody has it.
     pub(super) fn take(self: &Arc<Self>, id: InstanceId) -> Option<Turn> {
-        let free = self.0.lock().insert(id);
+        let free = self.taken.lock().insert(id);
         free.then(|| Turn {
             turns: self.clone(),
             id,
         })
     }
+
+    /// The guest's turn, once it is free.
+    pub(super) async fn wait(self: &Arc<Self>, id: InstanceId) -> Turn {
+        loop {
+            // Before the look, so that no end of a turn is missed between the two.
+            let freed = self.free.notified();
+            if let Some(turn) = self.take(id) {
+                return turn;
+            }
+            freed.await;
+        }
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.0.lock().remove(&self.id);
+        self.turns.taken.lock().remove(&self.id);
+        self.turns.free.notify_waiters();
     }
 }
 
@@ -51,5 +68,21 @@ mod tests {
         assert!(turns.take(other).is_some());
         drop(turn);
         assert!(turns.take(one).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_next() {
+        let turns = Arc::new(Turns::default());
+        let id = InstanceId::random();
+        let turn = turns.take(id).unwrap();
+        let mut waiting = waits(turns.clone(), id);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(turn);
+        drop(waiting.await);
+        assert!(turns.take(id).is_some());
+    }
+
+    fn waits(turns: Arc<Turns>, id: InstanceId) -> std::pin::Pin<Box<dyn Future<Output = Turn>>> {
+        Box::pin(async move { turns.wait(id).await })
     }
 }

@@ -10,7 +10,7 @@ mod counters;
 mod node;
 
 use super::*;
-use crate::sys::command::Command;
+use crate::{hypervisor::Agent, sys::command::Command};
 
 const ROOT: &str = "COMPUTELET_TEST_ROOT";
 const ROLE: &str = "COMPUTELET_TEST_ROLE";
@@ -164,6 +164,33 @@ async fn a_second_owner_is_refused_with_a_clear_word() {
             .starts_with("another computelet owns this state directory"),
         "{refused}"
     );
+}
+
+/// libvirt lets an embedded driver be opened some twenty times in the life of a process.
+#[tokio::test]
+async fn every_worker_reaches_the_driver_however_many_there_are() {
+    let Some((_, settings)) = role() else {
+        let test = "every_worker_reaches_the_driver_however_many_there_are";
+        return in_own_process(test, &["all"]).await;
+    };
+    let libvirt = up(settings).await;
+    for (kind, workers) in [
+        (Kind::Cheap, CHEAP.workers),
+        (Kind::Monitor, MONITOR.workers),
+        (Kind::Agent, AGENT_WORKERS_EMBEDDED),
+    ] {
+        let all = Arc::new(std::sync::Barrier::new(workers));
+        let calls = (0..workers).map(|_| {
+            let all = all.clone();
+            libvirt.call(Call::plain(kind, "each"), move |conn| {
+                all.wait();
+                Ok(conn.hostname()?)
+            })
+        });
+        for answer in futures::future::join_all(calls).await {
+            answer.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -196,8 +196,8 @@ async fn a_call_that_runs_over_its_limit_is_told_and_the_next_ones_are_served() 
     let libvirt = up(settings).await;
     let (_hang, hung) = std::sync::mpsc::channel::<()>();
     let hung = Arc::new(parking_lot::Mutex::new(hung));
-    let call = Call::plain(Kind::Agent, "hang");
-    for _ in 0..AGENT.workers {
+    let call = Call::plain(Kind::Cheap, "hang");
+    for _ in 0..CHEAP.workers {
         let hung = hung.clone();
         let answer = libvirt
             .call(call, move |_| Ok(hung.lock().recv().is_err()))
