@@ -55,7 +55,7 @@ const ROWS: &[&[&str]] = &[
     &["task"],
     &["host"],
     &["plan"],
-    &["journal"],
+    &["journal", "volume"],
     &[
         "hypervisor",
         "image",

@@ -1,6 +1,11 @@
 //! One recipe a verb: which steps, in which order.
 
+mod attach_interface;
+mod attach_volume;
 mod destroy;
+mod detach_interface;
+mod detach_volume;
+mod devices;
 mod guest_network;
 mod host_power;
 mod inject_file;
@@ -26,7 +31,11 @@ use crate::{
     task::Task,
 };
 
+pub use attach_interface::AttachInterface;
+pub use attach_volume::AttachVolume;
 pub use destroy::Destroy;
+pub use detach_interface::DetachInterface;
+pub use detach_volume::{DetachVolume, DetachedBefore, Which};
 pub use guest_network::{InjectNetworkInfo, ResetNetwork};
 pub use host_power::{HostPower, PowerVerb};
 pub use inject_file::InjectFile;

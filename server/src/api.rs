@@ -6,6 +6,7 @@
 pub mod capability;
 mod console;
 mod convert;
+mod device;
 mod event;
 mod guest;
 mod host;
@@ -24,9 +25,9 @@ use std::sync::Arc;
 pub use peer::Peer;
 
 use computedriver::v1::{
-    console_service_server::ConsoleServiceServer, guest_service_server::GuestServiceServer,
-    host_service_server::HostServiceServer, image_service_server::ImageServiceServer,
-    instance_service_server::InstanceServiceServer,
+    console_service_server::ConsoleServiceServer, device_service_server::DeviceServiceServer,
+    guest_service_server::GuestServiceServer, host_service_server::HostServiceServer,
+    image_service_server::ImageServiceServer, instance_service_server::InstanceServiceServer,
     operation_service_server::OperationServiceServer,
 };
 use tokio_util::sync::CancellationToken;
@@ -92,6 +93,7 @@ impl Api {
         Routes::new(InstanceServiceServer::new(self.clone()).max_decoding_message_size(limit))
             .add_service(ConsoleServiceServer::new(self.clone()))
             .add_service(GuestServiceServer::new(self.clone()).max_decoding_message_size(limit))
+            .add_service(DeviceServiceServer::new(self.clone()))
             .add_service(ImageServiceServer::new(self.clone()))
             .add_service(OperationServiceServer::new(self.clone()))
             .add_service(HostServiceServer::new(self.clone()))

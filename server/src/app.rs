@@ -42,6 +42,7 @@ use crate::{
     store::Store,
     upkeep::{self, Bounds},
     vif::Vifs,
+    volume::Volumes,
 };
 
 /// Between two tries to look after what an earlier life left.
@@ -85,6 +86,7 @@ impl App {
             images,
             exports: exports(&config.images),
             vifs: Vifs::linux(),
+            volumes: Volumes::new(config.volumes.dirs.clone()),
             plan: plan(config),
             watcher: Watcher::start().map_err(|e| wrong("console logs cannot be watched", &e))?,
             store,

@@ -22,7 +22,7 @@ pub use layer::{DEFAULT_FILE, Flag, Layers};
 pub use listen::Listen;
 pub use section::{
     Connect, Consoles, CpuMode, DiskCache, DiskKind, Events, Guests, HostCommands, Images, Limits,
-    Log, LogFormat, Metrics, Resources, Stats, Telemetry, Virt,
+    Log, LogFormat, Metrics, Resources, Stats, Telemetry, Virt, Volumes,
 };
 
 pub use value::Text;
@@ -46,6 +46,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Where images may come from and what becomes of them.
     pub images: Images,
+    /// Where volumes may lie.
+    pub volumes: Volumes,
     /// How much of the host may be promised.
     pub resources: Resources,
     /// How guests are built.
@@ -92,6 +94,7 @@ impl Config {
             my_ip: keys.optional("my_ip", "auto"),
             drain_timeout: keys.take("drain_timeout", Duration::from_secs(30)),
             images: Images::read(keys),
+            volumes: Volumes::read(keys),
             resources: Resources::read(keys),
             guests: Guests::read(keys),
             host: HostCommands::read(keys),

@@ -22,8 +22,8 @@ use std::path::PathBuf;
 
 pub use alias::id_of;
 pub use backup::backup;
-pub use device::{Graphics, Rng, Watchdog, WatchdogAction, WatchdogModel};
-pub use disk::{Backing, Cache, Disk, DiskDevice, Format, IoTune};
+pub use device::{Device, Graphics, Rng, Watchdog, WatchdogAction, WatchdogModel};
+pub use disk::{Backing, Burst, Cache, Disk, DiskDevice, DiskSource, Format, IoTune};
 pub use interface::{Bandwidth, Interface, InterfaceSource, Rate};
 pub use machine::{Clock, Cpu, CpuMode, CpuTune, Machine, Timers, Topology};
 pub use metadata::{METADATA_PREFIX, METADATA_URI, Metadata};

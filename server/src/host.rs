@@ -23,6 +23,7 @@ use crate::{
     plan::PlanSettings,
     store::Store,
     vif::Vifs,
+    volume::Volumes,
 };
 
 /// Where the host keeps what.
@@ -55,6 +56,8 @@ pub struct Host {
     pub exports: Exports,
     /// Plugs interfaces.
     pub vifs: Vifs,
+    /// Reaches volumes.
+    pub volumes: Volumes,
     /// What the host's owner has settled for all guests.
     pub plan: PlanSettings,
     /// Wakes readers of console logs.

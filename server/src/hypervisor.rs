@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod console;
 pub mod copy;
+pub mod device;
 pub mod fake;
 pub mod libvirt;
 mod news;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use self::{
     console::Consoles,
     copy::Copying,
+    device::Devices,
     power::Power,
     stats::{Groups, HostCounters, MonitorCounters},
 };
@@ -127,6 +129,10 @@ pub struct Signal {
     pub reason: Option<&'static str>,
     /// Whether the guest agent's channel is open at the guest's end.
     pub agent: bool,
+    /// Grows with every device that the guest has let go of.
+    pub removals: u64,
+    /// Grows with every device that the guest would not let go of.
+    pub refusals: u64,
 }
 
 /// Why the hypervisor did not do it.
@@ -185,6 +191,15 @@ pub enum HypervisorError {
         /// In the agent's words.
         message: String,
     },
+    /// There is no place left to plug a device into.
+    #[error("guest {0} has no free slot for another device")]
+    Slots(InstanceId),
+    /// The emulator cannot open what a disk is to be.
+    #[error("the emulator cannot open the volume: {message}")]
+    Volume {
+        /// In its words.
+        message: String,
+    },
     /// This hypervisor cannot do it.
     #[error("this hypervisor does not support it: {message}")]
     Unsupported {
@@ -213,6 +228,7 @@ impl HypervisorError {
             Self::Unavailable { reason: words }
             | Self::State { message: words, .. }
             | Self::Unsupported { message: words }
+            | Self::Volume { message: words }
             | Self::Failed { message: words, .. } => *words = public::public(words),
             Self::Busy
             | Self::Timeout { .. }
@@ -222,7 +238,8 @@ impl HypervisorError {
             | Self::AgentLacks { .. }
             | Self::AgentTimeout(_)
             // It speaks of the guest's paths, not of this host's.
-            | Self::AgentFailed { .. } => {}
+            | Self::AgentFailed { .. }
+            | Self::Slots(_) => {}
         }
         self
     }
@@ -233,8 +250,8 @@ impl Classify for HypervisorError {
         match self {
             Self::Unavailable { .. } => Kind::Unavailable,
             Self::Timeout { .. } | Self::AgentTimeout(_) => Kind::Deadline,
-            Self::AgentFailed { .. } => Kind::Pending,
-            Self::Busy => Kind::Exhausted,
+            Self::AgentFailed { .. } | Self::Volume { .. } => Kind::Pending,
+            Self::Busy | Self::Slots(_) => Kind::Exhausted,
             Self::NotFound(_) => Kind::NotFound,
             Self::Foreign(_) => Kind::Exists,
             Self::State { .. } | Self::Agent(_) | Self::AgentLacks { .. } => Kind::Precondition,
@@ -254,6 +271,8 @@ impl Classify for HypervisorError {
             Self::Agent(_) | Self::AgentLacks { .. } => "GUEST_AGENT_UNAVAILABLE",
             Self::AgentTimeout(_) => "GUEST_AGENT_TIMEOUT",
             Self::AgentFailed { .. } => "GUEST_AGENT_ERROR",
+            Self::Slots(_) => "DEVICE_SLOTS",
+            Self::Volume { .. } => "VOLUME_CONNECT_FAILED",
             Self::Unsupported { .. } => "NOT_SUPPORTED",
             Self::Failed { .. } => "HYPERVISOR_ERROR",
         }
@@ -261,7 +280,11 @@ impl Classify for HypervisorError {
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::NotFound(id) | Self::Foreign(id) | Self::Agent(id) | Self::AgentTimeout(id) => {
+            Self::NotFound(id)
+            | Self::Foreign(id)
+            | Self::Agent(id)
+            | Self::AgentTimeout(id)
+            | Self::Slots(id) => {
                 vec![("instance_id", id.to_string())]
             }
             Self::AgentLacks { guest, command } => vec![
@@ -281,7 +304,10 @@ impl Classify for HypervisorError {
                 ("libvirt_code", code.to_string()),
                 ("libvirt_domain", domain.to_string()),
             ],
-            Self::Unavailable { .. } | Self::Busy | Self::Unsupported { .. } => Vec::new(),
+            Self::Unavailable { .. }
+            | Self::Busy
+            | Self::Volume { .. }
+            | Self::Unsupported { .. } => Vec::new(),
         }
     }
 
@@ -301,7 +327,7 @@ pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 /// The one seam between computelet and whatever runs its guests.
 #[async_trait]
 pub trait Hypervisor:
-    Agent + Consoles + Copying + Node + Power + Send + Sync + std::fmt::Debug + 'static
+    Agent + Consoles + Copying + Devices + Node + Power + Send + Sync + std::fmt::Debug + 'static
 {
     /// Whether it can be asked, now and from now on.
     fn link(&self) -> watch::Receiver<Link>;

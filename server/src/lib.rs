@@ -35,3 +35,4 @@ pub mod telemetry;
 mod testing;
 pub mod upkeep;
 pub mod vif;
+pub mod volume;

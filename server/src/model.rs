@@ -11,19 +11,21 @@ mod spec;
 mod state;
 mod unit;
 mod vif;
+mod volume;
 
 pub use cpu::{CpuFit, CpuModel, CpuTimes, CpuTopology};
 pub use event::{About, Entry, Event, EventKind, IoAction, JobStatus, JobType, Standing};
-pub use id::{DiskId, IdFault, InstanceId, InterfaceId, NodeId, OperationId, RequestId};
+pub use id::{DiskId, IdFault, InstanceId, InterfaceId, NodeId, OperationId, RequestId, VolumeId};
 pub use node::{NodeRecord, NodeSwitch};
 pub use operation::{OperationRecord, OperationState, Verb};
 pub use progress::{Amount, Edge, Phase, ProgressEvent};
 pub use secret::Secret;
 pub use spec::{
     Architecture, BlockDevice, BlockSource, DirectKernel, DiskBus, DiskFormat, Flavor, ImageFile,
-    ImageProperties, ImageSource, InjectedFile, InstanceSpec, Limits, MachineType, OsType,
+    ImageProperties, ImageSource, InjectedFile, InstanceSpec, Limits, MachineType, OsType, Pin,
     VideoModel, VirtType, WaitFor, WaitTarget,
 };
 pub use state::{InstanceRecord, InstanceState, PowerState, Rescue, Wanted};
 pub use unit::Bytes;
 pub use vif::{Address, MacAddress, NicModel, Route, Subnet, TapName, Vif, VifKind};
+pub use volume::{Bounds, NbdServer, Portal, Qos, Seen, Volume, VolumeTarget};

@@ -17,6 +17,8 @@ mod vifs;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use assemble::{Placed, assemble};
@@ -29,7 +31,7 @@ use crate::{
     domain::{Bandwidth, Cache, DiskDevice, Format, IoTune, Machine},
     error::{Classify, Details, Kind, Violation},
     hypervisor::Capabilities,
-    model::{Bytes, DiskBus, DiskId, InstanceId, InstanceSpec, InterfaceId, Vif},
+    model::{Bytes, DiskBus, DiskId, InstanceId, InstanceSpec, InterfaceId, Pin, Vif, Volume},
 };
 
 /// The serial console's log, in the instance's folder.
@@ -71,6 +73,8 @@ pub enum DiskRole {
     Swap,
     /// An empty one that the caller asked for.
     Blank,
+    /// A volume, which is not ours to make or to remove.
+    Volume,
     /// What the guest is told of itself.
     ConfigDrive,
 }
@@ -82,7 +86,7 @@ pub struct DiskPlan {
     pub id: DiskId,
     /// What it is for.
     pub role: DiskRole,
-    /// Its file in the instance's folder.
+    /// Its file in the instance's folder; empty for a volume.
     pub file_name: String,
     /// The file's format.
     pub format: Format,
@@ -104,6 +108,21 @@ pub struct DiskPlan {
     pub cache: Cache,
     /// Bounds of its traffic.
     pub tune: IoTune,
+    /// The volume that it is, for one that is.
+    #[serde(default)]
+    pub volume: Option<Volume>,
+}
+
+impl Plan {
+    /// Where its disks are, so that nothing that comes or goes beside them moves them.
+    pub fn pins(&self) -> BTreeMap<DiskId, Pin> {
+        let pin = |disk: &DiskPlan| Pin {
+            target: disk.target.clone(),
+            unit: disk.unit,
+        };
+        let pins = self.disks.iter().map(|disk| (disk.id.clone(), pin(disk)));
+        pins.collect()
+    }
 }
 
 /// An interface to plug.

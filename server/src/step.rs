@@ -2,6 +2,7 @@
 
 mod claim;
 mod definition;
+mod device;
 mod disks;
 mod export;
 mod guest;
@@ -12,13 +13,14 @@ pub mod vifs;
 
 pub use claim::{ClaimResources, ClaimRoot};
 pub use definition::{RedefineGuest, domain_of, plan_of};
+pub use device::{AttachDevice, DetachDevice, Pace};
 pub use disks::{CreateDisks, CreatedDisks, WriteConfigDrive};
 pub use export::{CopyDisk, PlaceImage, UploadImage};
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
 pub use inside::{FreezeGuest, UpdateFolder, WriteGuestFile};
 pub use power::{PauseGuest, StopGuest, UnpauseGuest};
-pub use vifs::PlugVifs;
+pub use vifs::{PlugVifs, UnplugVif};
 
 use crate::{
     error::{Error, Result},
@@ -41,6 +43,9 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         DefineGuest::NAME => Begun::read::<DefineGuest>(row),
         StartGuest::NAME => Begun::read::<StartGuest>(row),
         RedefineGuest::NAME => Begun::read::<RedefineGuest>(row),
+        AttachDevice::NAME => Begun::read::<AttachDevice>(row),
+        DetachDevice::NAME => Begun::read::<DetachDevice>(row),
+        UnplugVif::NAME => Begun::read::<UnplugVif>(row),
         PauseGuest::NAME => Begun::read::<PauseGuest>(row),
         UnpauseGuest::NAME => Begun::read::<UnpauseGuest>(row),
         CopyDisk::NAME => Begun::read::<CopyDisk>(row),

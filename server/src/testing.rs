@@ -30,6 +30,7 @@ use crate::{
     store::Store,
     task::{Progress, Reporter, Task},
     vif,
+    volume::Volumes,
 };
 
 /// How long a test waits for what must come.
@@ -87,6 +88,7 @@ impl TestHost {
             images: Images::open(images).unwrap(),
             exports: Exports::new(vec![state.join("export")], LIMIT, LIMIT),
             vifs: vifs.vifs(),
+            volumes: Volumes::new(vec![state.join("source")]),
             plan: PlanSettings::default(),
             watcher: Watcher::start().unwrap(),
             store,
@@ -135,7 +137,7 @@ impl TestHost {
             instances: self.host.store.instances(),
             held: self.host.claims.held(),
             pins: pinned.map(|image| (image.key, image.instances)).collect(),
-            plugged: self.vifs.plugged(),
+            plugged: self.vifs.all_plugged(),
         }
     }
 
@@ -282,6 +284,7 @@ fn spec(image: ImageSource) -> InstanceSpec {
         vifs: Vec::new(),
         root_device_name: None,
         block_devices: Vec::new(),
+        pins: BTreeMap::new(),
         limits: Limits::default(),
         config_drive: false,
         wait_for: None,

@@ -48,6 +48,12 @@ pub trait VifDriver: fmt::Debug + Send + Sync + 'static {
     /// When the network is not there, or cannot be plugged into.
     async fn plug(&self, instance: InstanceId, vif: &Vif) -> Result<Plugged, VifError>;
 
+    /// What plugging it said, of an interface that is plugged already. Changes nothing.
+    ///
+    /// # Errors
+    /// When the network is not there any more.
+    async fn plugged(&self, instance: InstanceId, vif: &Vif) -> Result<Plugged, VifError>;
+
     /// Takes back what [`VifDriver::plug`] and the guest's start have made; what is not there is as good.
     ///
     /// # Errors
@@ -84,6 +90,22 @@ impl Vifs {
     /// Those of its driver; `Unsupported` when it has none.
     pub async fn plug(&self, instance: InstanceId, vif: &Vif) -> Result<Plugged, VifError> {
         self.driver(vif)?.plug(instance, vif).await
+    }
+
+    /// What plugging them said, of interfaces that are plugged already.
+    ///
+    /// # Errors
+    /// Those of their drivers.
+    pub async fn plugged(
+        &self,
+        instance: InstanceId,
+        vifs: impl Iterator<Item = &Vif> + Send,
+    ) -> Result<Vec<Plugged>, VifError> {
+        let mut plugged = Vec::new();
+        for vif in vifs {
+            plugged.push(self.driver(vif)?.plugged(instance, vif).await?);
+        }
+        Ok(plugged)
     }
 
     /// Takes back what plugging it has made; one that has no driver was never plugged.

@@ -26,6 +26,7 @@ macro_rules! suite {
 
 mod console;
 mod crash;
+mod devices;
 mod events;
 mod fail;
 mod feed;

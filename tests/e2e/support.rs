@@ -10,9 +10,9 @@ use std::{
 };
 
 use computedriver::v1::{
-    self, console_service_client::ConsoleServiceClient, guest_service_client::GuestServiceClient,
-    host_service_client::HostServiceClient, image_service_client::ImageServiceClient,
-    instance_service_client::InstanceServiceClient,
+    self, console_service_client::ConsoleServiceClient, device_service_client::DeviceServiceClient,
+    guest_service_client::GuestServiceClient, host_service_client::HostServiceClient,
+    image_service_client::ImageServiceClient, instance_service_client::InstanceServiceClient,
     operation_service_client::OperationServiceClient, stats_service_client::StatsServiceClient,
 };
 use tonic::{
@@ -301,6 +301,11 @@ impl Sandbox {
     /// GuestService.
     pub async fn guests(&self) -> GuestServiceClient<Channel> {
         GuestServiceClient::new(self.channel().await).max_encoding_message_size(64 << 20)
+    }
+
+    /// DeviceService.
+    pub async fn devices(&self) -> DeviceServiceClient<Channel> {
+        DeviceServiceClient::new(self.channel().await)
     }
 
     /// ImageService.

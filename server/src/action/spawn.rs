@@ -1,6 +1,7 @@
 //! Spawn: a virtual machine from an image, phase by phase; on any failure the host is as it was.
 
 mod boot;
+mod volumes;
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -178,18 +179,21 @@ impl Action for Spawn {
         let mut record = self.record(task.report().record().id);
         no_stranger(task.host(), instance).await?;
         self.claim(task, &record).await?;
+        let connected = volumes::connect(task, &self.spec, &self.plan).await?;
+        let plan = &connected.plan;
+        record.spec = connected.spec.clone();
         let fetched = self.fetch(task).await?;
         let root = self.root_disk(task, fetched.base.virtual_size).await?;
         // Written before anything rests on it: a guest that is adopted after a crash is told from this.
         record.root = Some(root);
         record.images = fetched.keys.clone();
         task.host().store.put_instance(record.clone()).await?;
-        let disks = CreateDisks::new(&self.plan, &fetched, root);
+        let disks = CreateDisks::new(plan, &fetched, root);
         let created = task.run(disks).await?;
-        if let Some(drive) = WriteConfigDrive::new(self.spec.clone(), &self.plan) {
+        if let Some(drive) = WriteConfigDrive::new(self.spec.clone(), plan) {
             task.run(drive).await?;
         }
-        let plugged = task.run(PlugVifs::new(&self.plan)).await?;
+        let plugged = task.run(PlugVifs::new(plan)).await?;
         let folder = task.host().paths.instance(instance);
         let placed = Placed {
             folder,
@@ -198,7 +202,7 @@ impl Action for Spawn {
             ramdisk: created.ramdisk,
             created: record.created,
         };
-        let domain = plan::assemble(&self.plan, &placed, &plugged)?;
+        let domain = plan::assemble(plan, &placed, &plugged)?;
         task.run(DefineGuest {
             instance,
             domain: Some(domain),

@@ -1,6 +1,7 @@
 //! Every action fails at every step, and leaves the host as it was.
 
 mod change;
+mod devices;
 mod inside;
 mod snapshot;
 

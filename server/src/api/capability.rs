@@ -40,6 +40,17 @@ const SERVED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "DeviceService",
+        &[
+            "AttachVolume",
+            "DetachVolume",
+            "AttachInterface",
+            "DetachInterface",
+            "ListDisks",
+            "ListInterfaces",
+        ],
+    ),
+    (
         "ConsoleService",
         &[
             "GetConsoleOutput",

@@ -14,16 +14,18 @@ mod sample;
 mod spawn;
 mod stats;
 mod vif;
+mod volume;
 
 pub(super) use cpu::{cpu, cpu_out};
 pub(super) use event::{event, watch};
 pub(super) use fault::{Faults, instance_id, operation_id, request_id};
 pub(super) use guest::{facts, guest_file, interface_ids, interfaces, password, updater};
-pub(super) use instance::{Seen, format, instance};
+pub(super) use instance::{Look, Seen, disk, format, instance, interface};
 pub(super) use out::{duration, operation, power_state, progress, timestamp};
 pub(super) use sample::{Watch, block_watch, instance_watch, interface_watch};
-pub(super) use spawn::spawn;
+pub(super) use spawn::{block_device, spawn};
 pub(super) use stats::{block_counters, interface_counters};
+pub(super) use vif::vif;
 
 use computedriver::v1;
 

@@ -22,21 +22,13 @@ use crate::{
     action::{Destroy, Spawn},
     error::Error,
     hypervisor::{GuestInfo, HypervisorError},
-    model::{Bytes, InstanceId, InstanceRecord, InstanceState, PowerState, Verb},
+    model::{InstanceId, InstanceRecord, InstanceState, PowerState, Verb},
     operation::RequestKey,
     plan::{self, Plan},
     task::Progress,
 };
 
-/// Bytes that a file takes; none when it cannot be reached.
-fn allocated(path: &std::path::Path) -> Option<Bytes> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path)
-        .ok()
-        .map(|file| Bytes(file.blocks() * 512))
-}
-
-fn not_found(id: InstanceId) -> Error {
+pub(super) fn not_found(id: InstanceId) -> Error {
     HypervisorError::NotFound(id).into()
 }
 
@@ -54,7 +46,7 @@ fn silent(record: &InstanceRecord, state: PowerState) -> GuestInfo {
 
 impl Api {
     /// The guest as the hypervisor sees it. Unreachable is UNKNOWN; known here but not there is NOSTATE, never gone.
-    async fn guest(&self, record: &InstanceRecord) -> Result<GuestInfo, Error> {
+    pub(super) async fn guest(&self, record: &InstanceRecord) -> Result<GuestInfo, Error> {
         match self.host.hypervisor.info(record.spec.id).await {
             Ok(info) => Ok(info),
             Err(HypervisorError::NotFound(_)) => Ok(silent(record, PowerState::NoState)),
@@ -91,12 +83,8 @@ impl Api {
         };
         let holder = self.operations.holder(id);
         let plan = self.plan(&record).await;
-        let folder = self.host.paths.instance(id);
-        let files = plan
-            .iter()
-            .flat_map(|plan| &plan.disks)
-            .map(|disk| allocated(&folder.join(&disk.file_name)));
-        let allocated = files.collect();
+        let disks = plan.iter().flat_map(|plan| &plan.disks);
+        let looks = disks.map(|disk| self.look(id, disk)).collect();
         Ok(convert::instance(
             &record,
             convert::Seen {
@@ -104,13 +92,13 @@ impl Api {
                 live,
                 holder,
                 plan,
-                allocated,
+                looks,
             },
         ))
     }
 
     /// What the instance was made of: the plan is a function of its spec, so it need not be kept.
-    async fn plan(&self, record: &InstanceRecord) -> Option<Plan> {
+    pub(super) async fn plan(&self, record: &InstanceRecord) -> Option<Plan> {
         let capabilities = self.host.hypervisor.capabilities().await.ok()?;
         plan::build(&record.spec, &capabilities, &self.host.plan).ok()
     }

@@ -100,6 +100,21 @@ impl Images {
     }
 }
 
+/// Where volumes may lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volumes {
+    /// The folders of files, block devices and sockets that may be attached.
+    pub dirs: Vec<PathBuf>,
+}
+
+impl Volumes {
+    pub(super) fn read(keys: &mut Reader<'_>) -> Self {
+        Self {
+            dirs: keys.dirs("volumes.dirs", "{state_dir}/volumes"),
+        }
+    }
+}
+
 /// How much of the host may be promised.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resources {

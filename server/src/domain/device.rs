@@ -2,7 +2,40 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Disk, Interface, alias, write};
 use crate::model::Bytes;
+
+/// A device that may come and go while its guest runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Device {
+    /// A disk.
+    Disk(Box<Disk>),
+    /// A network interface.
+    Interface(Box<Interface>),
+}
+
+impl Device {
+    /// The caller's id of it.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Disk(disk) => disk.id.as_str(),
+            Self::Interface(nic) => nic.id.as_str(),
+        }
+    }
+
+    /// The name that the hypervisor has for it.
+    pub fn alias(&self) -> String {
+        match self {
+            Self::Disk(disk) => alias::disk(&disk.id),
+            Self::Interface(nic) => alias::interface(&nic.id),
+        }
+    }
+
+    /// It alone in the XML that libvirt reads.
+    pub fn to_xml(&self) -> String {
+        write::device(self)
+    }
+}
 
 /// Remote screens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,21 +4,29 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DiskBus, DiskId};
+use crate::model::{DiskBus, DiskId, NbdServer, Qos};
 
-/// A disk backed by a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an element of its own"
+)]
 pub struct Disk {
     /// What its caller calls it.
     pub id: DiskId,
-    /// The file.
-    pub path: PathBuf,
+    /// Where its bytes are.
+    pub source: DiskSource,
     /// What is in it.
     pub format: Format,
     /// The file that it rests on, which no guest may write.
     pub backing: Option<Backing>,
     /// What the guest sees.
     pub device: DiskDevice,
+    /// Whether the guest may not write.
+    pub read_only: bool,
+    /// Whether other guests write to it too.
+    pub shared: bool,
     /// How it is attached.
     pub bus: DiskBus,
     /// Its name, as `vda`.
@@ -37,8 +45,24 @@ pub struct Disk {
     pub tune: IoTune,
 }
 
+/// Where a disk's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskSource {
+    /// In a file.
+    File(PathBuf),
+    /// On a block device of this host.
+    Block(PathBuf),
+    /// With a server of network block devices.
+    Nbd {
+        /// Who serves it.
+        server: NbdServer,
+        /// Under which name.
+        export: String,
+    },
+}
+
 /// A file that a disk takes from what was never written to itself. It rests on no other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backing {
     /// The file.
     pub path: PathBuf,
@@ -128,11 +152,61 @@ pub struct IoTune {
     pub read_iops: Option<u64>,
     /// Requests to write.
     pub write_iops: Option<u64>,
+    /// Bounds that volumes have besides.
+    #[serde(default)]
+    pub burst: Burst,
+}
+
+/// Bounds while a burst lasts; what is none is the hypervisor's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Burst {
+    /// Bytes both ways, read and written.
+    pub bytes: [Option<u64>; 3],
+    /// Requests both ways, read and written.
+    pub iops: [Option<u64>; 3],
+    /// Bytes that count as one request.
+    pub request_size: Option<u64>,
+    /// How long it may last, in seconds.
+    pub seconds: Option<u64>,
+}
+
+impl From<Qos> for IoTune {
+    fn from(qos: Qos) -> Self {
+        let Qos {
+            bytes, requests, ..
+        } = qos;
+        Self {
+            total_bytes: bytes.total,
+            read_bytes: bytes.read,
+            write_bytes: bytes.write,
+            total_iops: requests.total,
+            read_iops: requests.read,
+            write_iops: requests.write,
+            burst: Burst {
+                bytes: [bytes.total_burst, bytes.read_burst, bytes.write_burst],
+                iops: [
+                    requests.total_burst,
+                    requests.read_burst,
+                    requests.write_burst,
+                ],
+                request_size: qos.request_size,
+                seconds: qos.burst.map(|burst| burst.as_secs()),
+            },
+        }
+    }
 }
 
 impl IoTune {
     /// Names and values of what is bounded, in libvirt's words.
     pub(super) fn bounds(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Burst {
+            bytes,
+            iops,
+            request_size,
+            seconds,
+        } = self.burst;
+        // libvirt has a length for each bound of a burst, and takes none without its bound.
+        let lasting = |bound: Option<u64>| bound.and(seconds);
         [
             ("total_bytes_sec", self.total_bytes),
             ("read_bytes_sec", self.read_bytes),
@@ -140,6 +214,19 @@ impl IoTune {
             ("total_iops_sec", self.total_iops),
             ("read_iops_sec", self.read_iops),
             ("write_iops_sec", self.write_iops),
+            ("total_bytes_sec_max", bytes[0]),
+            ("read_bytes_sec_max", bytes[1]),
+            ("write_bytes_sec_max", bytes[2]),
+            ("total_iops_sec_max", iops[0]),
+            ("read_iops_sec_max", iops[1]),
+            ("write_iops_sec_max", iops[2]),
+            ("size_iops_sec", request_size),
+            ("total_bytes_sec_max_length", lasting(bytes[0])),
+            ("read_bytes_sec_max_length", lasting(bytes[1])),
+            ("write_bytes_sec_max_length", lasting(bytes[2])),
+            ("total_iops_sec_max_length", lasting(iops[0])),
+            ("read_iops_sec_max_length", lasting(iops[1])),
+            ("write_iops_sec_max_length", lasting(iops[2])),
         ]
         .into_iter()
         .filter_map(|(name, value)| value.map(|value| (name, value)))

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{InterfaceId, MacAddress, NicModel, TapName};
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// What its caller calls it.
     pub id: InterfaceId,

@@ -7,9 +7,9 @@ use std::{path::Path, time::SystemTime};
 use pretty_assertions::assert_eq;
 
 use super::{
-    Backing, Bandwidth, Cache, Clock, Cpu, CpuMode, CpuTune, Disk, DiskDevice, Domain, Format,
-    Graphics, Interface, InterfaceSource, IoTune, Kernel, LiveInterface, Machine, Metadata, Rate,
-    ReadError, Rng, Timers, Topology, Watchdog, WatchdogAction, WatchdogModel, read,
+    Backing, Bandwidth, Cache, Clock, Cpu, CpuMode, CpuTune, Disk, DiskDevice, DiskSource, Domain,
+    Format, Graphics, Interface, InterfaceSource, IoTune, Kernel, LiveInterface, Machine, Metadata,
+    Rate, ReadError, Rng, Timers, Topology, Watchdog, WatchdogAction, WatchdogModel, read,
 };
 use crate::model::{
     Architecture, Bytes, DiskBus, InstanceId, NicModel, TapName, VideoModel, VirtType,
@@ -70,10 +70,12 @@ fn id() -> InstanceId {
 fn disk(file: &str, target: &str, bus: DiskBus) -> Disk {
     Disk {
         id: format!("of.{target}").parse().unwrap(),
-        path: Path::new("/var/lib/computelet/instances/7f3c").join(file),
+        source: DiskSource::File(Path::new("/var/lib/computelet/instances/7f3c").join(file)),
         format: Format::Qcow2,
         backing: None,
         device: DiskDevice::Disk,
+        read_only: false,
+        shared: false,
         bus,
         target: target.to_owned(),
         unit: None,

@@ -7,6 +7,8 @@ use crate::model::{Architecture, VirtType};
 
 mod devices;
 
+pub(super) use devices::device;
+
 pub(super) fn domain(domain: &Domain) -> String {
     let machine = &domain.machine;
     let mut xml = Xml::new();

@@ -7,7 +7,9 @@ mod agent;
 mod console;
 mod copy;
 mod counters;
+mod device;
 mod fault;
+mod guest;
 mod node;
 mod power;
 
@@ -26,8 +28,13 @@ pub use self::{
     console::Socket,
     counters::Counted,
     fault::{Gate, Times},
+    guest::FakeGuest,
 };
-use self::{console::Ends, fault::Faults};
+use self::{
+    console::Ends,
+    fault::Faults,
+    guest::{info, is_on, taps, wrong_state},
+};
 use super::{
     Capabilities, GuestInfo, Hearing, Hypervisor, HypervisorError, Link, LiveGuest, News, Result,
     Signal, StartMode, VirtType,
@@ -35,8 +42,8 @@ use super::{
     stats::{Groups, HostCounters, MonitorCounters},
 };
 use crate::{
-    domain::{Domain, InterfaceSource},
-    model::{Architecture, Event, EventKind, InstanceId, PowerState},
+    domain::Domain,
+    model::{Architecture, Bytes, Event, EventKind, InstanceId, PowerState},
 };
 
 /// First VNC port, as QEMU counts them.
@@ -46,15 +53,6 @@ const BOOTED: Change = Change::new(EventKind::Started, PowerState::Running, "boo
 const PAUSED: Change = Change::new(EventKind::Paused, PowerState::Paused, "paused");
 const UNPAUSED: Change = Change::new(EventKind::Resumed, PowerState::Running, "unpaused");
 const DESTROYED: Change = Change::new(EventKind::Stopped, PowerState::Shutdown, "destroyed");
-
-/// A guest as the fake keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FakeGuest {
-    /// Its definition; none when the domain is not ours.
-    pub domain: Option<Domain>,
-    /// Its power state.
-    pub state: PowerState,
-}
 
 /// What happens to a guest without anybody asking for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +79,8 @@ pub struct Fake {
     defined: Mutex<BTreeMap<String, Domain>>,
     /// Guests that do not do what they are asked.
     deaf: Mutex<BTreeSet<InstanceId>>,
+    /// Sizes of disks, by their names.
+    sizes: Mutex<BTreeMap<(InstanceId, String), Bytes>>,
     signals: Signals,
     faults: Faults,
     counted: Counted,
@@ -97,6 +97,7 @@ impl Fake {
             guests: Mutex::default(),
             defined: Mutex::default(),
             deaf: Mutex::default(),
+            sizes: Mutex::default(),
             signals: Signals::default(),
             faults: Faults::default(),
             counted: Counted::default(),
@@ -143,6 +144,7 @@ impl Fake {
         let guest = FakeGuest {
             domain: None,
             state,
+            live: None,
         };
         self.guests.lock().insert(id, guest);
     }
@@ -234,47 +236,15 @@ impl Fake {
         id: InstanceId,
         look: impl FnOnce(&mut PowerState, &Domain) -> T,
     ) -> Result<T> {
-        match self.guests.lock().get_mut(&id) {
-            Some(FakeGuest {
-                domain: Some(domain),
-                state,
-            }) => Ok(look(state, domain)),
-            _ => Err(HypervisorError::NotFound(id)),
-        }
+        let mut guests = self.guests.lock();
+        let guest = guests.get_mut(&id);
+        let guest = guest.ok_or(HypervisorError::NotFound(id))?;
+        let domain = guest.domain.as_ref();
+        let domain = domain.ok_or(HypervisorError::NotFound(id))?;
+        let seen = look(&mut guest.state, domain);
+        guest.settle();
+        Ok(seen)
     }
-}
-
-fn is_on(state: PowerState) -> bool {
-    matches!(state, PowerState::Running | PowerState::Paused)
-}
-
-fn wrong_state(guest: InstanceId, message: &str) -> HypervisorError {
-    HypervisorError::State {
-        guest,
-        message: message.to_owned(),
-    }
-}
-
-fn info(state: PowerState, domain: &Domain) -> GuestInfo {
-    let memory = domain.machine.memory.kib();
-    GuestInfo {
-        state,
-        max_mem_kib: memory,
-        mem_kib: memory,
-        num_cpu: domain.machine.vcpus,
-        cpu_time_ns: 0,
-    }
-}
-
-fn taps(domain: &Domain) -> Vec<(String, String)> {
-    let taps = domain
-        .interfaces
-        .iter()
-        .filter_map(|nic| match &nic.source {
-            InterfaceSource::Bridge { tap, .. } => Some((nic.mac.to_string(), tap.to_string())),
-            InterfaceSource::User | InterfaceSource::Unbound => None,
-        });
-    taps.collect()
 }
 
 #[async_trait]
@@ -314,6 +284,7 @@ impl Hypervisor for Fake {
             let guest = guests.entry(domain.id).or_insert_with(|| FakeGuest {
                 domain: Some(domain.clone()),
                 state: PowerState::Shutdown,
+                live: None,
             });
             let Some(present) = &mut guest.domain else {
                 return Err(HypervisorError::Foreign(domain.id));

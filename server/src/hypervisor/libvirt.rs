@@ -19,6 +19,7 @@ mod capability;
 mod console;
 mod copy;
 mod counters;
+mod device;
 mod embed;
 mod events;
 mod fault;

@@ -89,10 +89,22 @@ impl Signals {
         self.tell(id, Event::of(id, kind), |signal| signal.agent = open);
     }
 
-    /// Tells what changes neither power nor agent: only the journal hears of it.
+    /// Tells what changes neither power nor agent: only the journal hears of it, and who
+    /// waits for a device to go.
     pub(crate) fn event(&self, id: InstanceId, event: Event) {
         let guests = self.guests.lock();
-        if guests.contains_key(&id) {
+        if let Some(guest) = guests.get(&id) {
+            guest.send_if_modified(|signal| match event.kind {
+                EventKind::DeviceRemoved => {
+                    signal.removals += 1;
+                    true
+                }
+                EventKind::DeviceRemoveFailed => {
+                    signal.refusals += 1;
+                    true
+                }
+                _ => false,
+            });
             self.herald.tell(News::Event(event));
         }
     }

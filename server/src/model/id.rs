@@ -89,6 +89,8 @@ uuid_ids! {
     RequestId,
     /// This host, whatever it is called.
     NodeId,
+    /// One volume of a storage service.
+    VolumeId,
 }
 
 macro_rules! name_ids {

@@ -91,6 +91,8 @@ pub enum Phase {
     ResizeGuest,
     /// A device is taken out of the guest.
     Detach,
+    /// A device is put into the guest.
+    Attach,
 }
 
 impl Phase {

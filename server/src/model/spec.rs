@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, DiskId, InstanceId, Phase, Secret, Vif};
+use super::{Bytes, DiskId, InstanceId, Phase, Secret, Vif, Volume};
 
 /// The size of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,6 +216,8 @@ pub enum BlockSource {
         /// Its size.
         size: Bytes,
     },
+    /// A volume of a storage service.
+    Volume(Box<Volume>),
 }
 
 impl BlockSource {
@@ -223,6 +225,7 @@ impl BlockSource {
     pub fn size(&self) -> Bytes {
         match self {
             Self::Blank { size } => *size,
+            Self::Volume(_) => Bytes(0),
         }
     }
 }
@@ -238,6 +241,25 @@ pub struct BlockDevice {
     pub bus: Option<DiskBus>,
     /// What backs it.
     pub source: BlockSource,
+}
+
+impl BlockDevice {
+    /// The volume that backs it, if one does.
+    pub fn volume(&self) -> Option<&Volume> {
+        match &self.source {
+            BlockSource::Volume(volume) => Some(volume),
+            BlockSource::Blank { .. } => None,
+        }
+    }
+}
+
+/// Where a disk was put once: nothing that comes or goes beside it moves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Its name in the guest, as `vda`.
+    pub target: String,
+    /// Unit on the virtio-scsi controller, for disks on that bus.
+    pub unit: Option<u32>,
 }
 
 /// Upper bounds of what the host may have claimed, in place of its own ratios: Nova's claim limits.
@@ -304,6 +326,9 @@ pub struct InstanceSpec {
     pub root_device_name: Option<String>,
     /// Further disks.
     pub block_devices: Vec<BlockDevice>,
+    /// Where the disks are since the first of them came or went; empty before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<DiskId, Pin>,
     /// Upper bounds in place of the host's ratios.
     pub limits: Limits,
     /// Whether a config drive is made.

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
 
 use super::{CONSOLE_LOG, DiskPlan, Plan, PlanError, VifPlan};
 use crate::{
-    domain::{Backing, Disk, DiskDevice, Domain, Format, Interface, Kernel, Metadata},
+    domain::{Backing, Disk, DiskDevice, DiskSource, Domain, Format, Interface, Kernel, Metadata},
     image::Base,
-    model::{DiskFormat, DiskId},
+    model::{DiskFormat, DiskId, Seen, Volume, VolumeTarget},
     vif::Plugged,
 };
 
@@ -78,19 +78,51 @@ fn kernel(plan: &Plan, placed: &Placed) -> Result<Option<Kernel>, PlanError> {
 fn disk(plan: &DiskPlan, placed: &Placed) -> Disk {
     Disk {
         id: plan.id.clone(),
-        path: placed.folder.join(&plan.file_name),
+        source: match &plan.volume {
+            Some(volume) => source(volume),
+            None => DiskSource::File(placed.folder.join(&plan.file_name)),
+        },
         format: plan.format,
         backing: placed.backing.get(&plan.id).map(backing),
         device: plan.device,
+        read_only: plan.volume.as_ref().is_some_and(|volume| volume.read_only),
+        shared: plan.volume.as_ref().is_some_and(|volume| volume.shared),
         bus: plan.bus,
         target: plan.target.clone(),
         unit: plan.unit,
         cache: plan.cache,
         // Room that the guest gives back is room on the host; a CD-ROM has none to give.
-        discard: plan.device == DiskDevice::Disk,
+        discard: match &plan.volume {
+            Some(volume) => volume.discard,
+            None => plan.device == DiskDevice::Disk,
+        },
         serial: plan.serial.clone(),
         boot_order: plan.boot_order,
         tune: plan.tune,
+    }
+}
+
+fn source(volume: &Volume) -> DiskSource {
+    match &volume.target {
+        VolumeTarget::Local { path } => {
+            let Some(Seen {
+                path: Some(real),
+                block,
+                ..
+            }) = &volume.seen
+            else {
+                // Never connected: libvirt says whether it is there.
+                return DiskSource::File(path.clone());
+            };
+            match block {
+                true => DiskSource::Block(real.clone()),
+                false => DiskSource::File(real.clone()),
+            }
+        }
+        VolumeTarget::Nbd { server, export } => DiskSource::Nbd {
+            server: server.clone(),
+            export: export.clone(),
+        },
     }
 }
 

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 
 use super::{DiskPlan, DiskRole, Faults, PlanSettings, extra_specs::Wishes};
 use crate::{
-    domain::{DiskDevice, Format, IoTune},
-    model::{BlockSource, Bytes, DiskBus, DiskId, InstanceSpec, MachineType},
+    domain::{Cache, DiskDevice, Format, IoTune},
+    model::{
+        BlockSource, Bytes, DiskBus, DiskFormat, DiskId, InstanceSpec, MachineType, Pin, Volume,
+    },
 };
 
 mod name;
@@ -28,6 +30,9 @@ struct Wanted<'a> {
     bus_field: String,
     /// The name that it must have, and the field that asks for it.
     name: Option<(&'a str, String)>,
+    /// Where it is already.
+    pin: Option<&'a Pin>,
+    volume: Option<&'a Volume>,
 }
 
 impl Wanted<'_> {
@@ -50,22 +55,32 @@ pub(super) fn plan(
     check(&wanted, board, faults);
     let mut names = Names::default();
     let targets = assign(&wanted, &mut names, faults);
-    let mut units = 0..;
+    let pinned: BTreeSet<_> = wanted.iter().filter_map(|disk| disk.pin?.unit).collect();
+    let mut units = (0..).filter(|unit| !pinned.contains(unit));
     let mut serials = BTreeSet::new();
     let plans = wanted.into_iter().zip(targets).map(|(wanted, target)| {
         let on_scsi = wanted.bus == DiskBus::Scsi;
         DiskPlan {
             file_name: file_name(&wanted),
-            format: format(wanted.role, settings),
+            format: format(&wanted, settings),
             device: wanted.device(),
-            unit: on_scsi.then(|| units.next()).flatten(),
+            unit: wanted
+                .pin
+                .and_then(|pin| pin.unit)
+                .or_else(|| on_scsi.then(|| units.next()).flatten()),
             serial: serial(&wanted).filter(|serial| serials.insert(serial.clone())),
             boot_order: (wanted.role == DiskRole::Root).then_some(1),
-            cache: settings.disk_cache,
-            tune: match wanted.role {
-                DiskRole::ConfigDrive => IoTune::default(),
+            // What others write must be read, and what is written must reach them.
+            cache: match wanted.volume {
+                Some(volume) if volume.shared => Cache::None,
+                _ => settings.disk_cache,
+            },
+            tune: match (wanted.role, wanted.volume) {
+                (_, Some(volume)) => volume.qos.into(),
+                (DiskRole::ConfigDrive, None) => IoTune::default(),
                 _ => wishes.io,
             },
+            volume: wanted.volume.cloned(),
             id: wanted.id,
             role: wanted.role,
             size: wanted.size,
@@ -86,6 +101,8 @@ fn wanted(spec: &InstanceSpec, board: MachineType) -> Vec<Wanted<'_>> {
         bus,
         bus_field: bus_field(),
         name: None,
+        pin: None,
+        volume: None,
     };
     // The root disk is the first of its bus, unless the caller says otherwise.
     let root_name = spec.root_device_name.as_deref();
@@ -101,21 +118,7 @@ fn wanted(spec: &InstanceSpec, board: MachineType) -> Vec<Wanted<'_>> {
     if let Some(size) = flavor.swap {
         wanted.push(own("swap", DiskRole::Swap, Some(size)));
     }
-    for (i, device) in spec.block_devices.iter().enumerate() {
-        let BlockSource::Blank { size } = device.source;
-        let name = device.device_name.as_deref();
-        wanted.push(Wanted {
-            id: device.id.clone(),
-            role: DiskRole::Blank,
-            size: Some(size),
-            bus: device.bus.unwrap_or(bus),
-            bus_field: match device.bus {
-                Some(_) => format!("block_devices[{i}].bus"),
-                None => bus_field(),
-            },
-            name: name.map(|name| (name, format!("block_devices[{i}].device_name"))),
-        });
-    }
+    wanted.extend(further(spec, bus));
     if spec.config_drive {
         // Kernels made for clouds have no AHCI driver: a guest with virtio or SCSI disks surely has one for SCSI.
         let by_board = match (board, bus) {
@@ -129,7 +132,38 @@ fn wanted(spec: &InstanceSpec, board: MachineType) -> Vec<Wanted<'_>> {
             ..own("config", DiskRole::ConfigDrive, None)
         });
     }
+    for disk in &mut wanted {
+        disk.pin = spec.pins.get(&disk.id);
+    }
     wanted
+}
+
+/// The disks beside those of the flavor. `own`: the bus of the root disk.
+fn further(spec: &InstanceSpec, own: DiskBus) -> impl Iterator<Item = Wanted<'_>> {
+    let further = spec.block_devices.iter().enumerate();
+    further.map(move |(i, device)| {
+        let (role, size) = match &device.source {
+            BlockSource::Blank { size } => (DiskRole::Blank, Some(*size)),
+            BlockSource::Volume(volume) => {
+                let size = volume.seen.as_ref().map(|seen| seen.size);
+                (DiskRole::Volume, size)
+            }
+        };
+        let name = device.device_name.as_deref();
+        Wanted {
+            id: device.id.clone(),
+            role,
+            size,
+            bus: device.bus.unwrap_or(own),
+            bus_field: match device.bus {
+                Some(_) => format!("block_devices[{i}].bus"),
+                None => "image.properties.hw_disk_bus".to_owned(),
+            },
+            name: name.map(|name| (name, format!("block_devices[{i}].device_name"))),
+            pin: None,
+            volume: device.volume(),
+        }
+    })
 }
 
 /// The files of an instance's disks in its folder, each with the size that the guest sees; without the config drive, which
@@ -141,7 +175,7 @@ pub fn local(spec: &InstanceSpec, root: Bytes) -> impl Iterator<Item = (String, 
         .filter_map(move |disk| {
             let size = match disk.role {
                 DiskRole::Root => Some(root),
-                DiskRole::ConfigDrive => None,
+                DiskRole::ConfigDrive | DiskRole::Volume => None,
                 DiskRole::Ephemeral | DiskRole::Swap | DiskRole::Blank => disk.size,
             };
             size.map(|size| (file_name(&disk), size))
@@ -154,7 +188,7 @@ fn check(wanted: &[Wanted<'_>], board: MachineType, faults: &mut Faults) {
     let mut told = BTreeSet::new();
     let (mut ide, mut blank) = (0, 0);
     for disk in wanted {
-        let ours = disk.role != DiskRole::Blank;
+        let ours = !matches!(disk.role, DiskRole::Blank | DiskRole::Volume);
         if !ours {
             blank += 1;
         }
@@ -185,11 +219,15 @@ fn is_reserved(id: &DiskId) -> bool {
 fn assign(wanted: &[Wanted<'_>], names: &mut Names, faults: &mut Faults) -> Vec<String> {
     let mut targets: Vec<Option<String>> = Vec::with_capacity(wanted.len());
     for disk in wanted {
-        let target = disk.name.as_ref().and_then(|(name, field)| {
-            let taken = names.take(disk.bus, name);
-            taken.map_err(|fault| faults.add(field, fault)).ok()
-        });
-        targets.push(target);
+        let pinned = disk.pin.map(|pin| names.take(disk.bus, &pin.target).ok());
+        targets.push(pinned.flatten());
+    }
+    for (disk, target) in wanted.iter().zip(&mut targets) {
+        let Some((name, field)) = disk.name.as_ref().filter(|_| target.is_none()) else {
+            continue;
+        };
+        let taken = names.take(disk.bus, name);
+        *target = taken.map_err(|fault| faults.add(field, fault)).ok();
     }
     for device in [DiskDevice::Disk, DiskDevice::Cdrom] {
         for (disk, target) in wanted.iter().zip(&mut targets) {
@@ -206,7 +244,7 @@ fn assign(wanted: &[Wanted<'_>], names: &mut Names, faults: &mut Faults) -> Vec<
 
 fn gaps(wanted: &[Wanted<'_>], (targets, names): (&[Option<String>], &Names), faults: &mut Faults) {
     for (disk, target) in wanted.iter().zip(targets) {
-        let (Some((_, field)), Some(target)) = (&disk.name, target) else {
+        let (Some((_, field)), Some(target), None) = (&disk.name, target, disk.pin) else {
             continue;
         };
         if let Some(gap) = names.gap_before(target) {
@@ -219,27 +257,34 @@ fn gaps(wanted: &[Wanted<'_>], (targets, names): (&[Option<String>], &Names), fa
 fn file_name(disk: &Wanted<'_>) -> String {
     match disk.role {
         DiskRole::Root => "disk".to_owned(),
+        DiskRole::Volume => String::new(),
         _ => format!("disk.{}", disk.id),
     }
 }
 
-fn format(role: DiskRole, settings: &PlanSettings) -> Format {
-    match role {
+fn format(disk: &Wanted<'_>, settings: &PlanSettings) -> Format {
+    match disk.role {
+        DiskRole::Volume => match disk.volume.map(|volume| volume.format) {
+            Some(DiskFormat::Qcow2) => Format::Qcow2,
+            _ => Format::Raw,
+        },
         DiskRole::Root | DiskRole::Ephemeral | DiskRole::Blank => settings.disk_format,
         DiskRole::Swap | DiskRole::ConfigDrive => Format::Raw,
     }
 }
 
-/// The disk's id, as far as its bus can carry it: the guest finds it under `/dev/disk/by-id`.
+/// The disk's id, or what its volume says, as far as its bus can carry it: the guest finds it under `/dev/disk/by-id`.
 fn serial(disk: &Wanted<'_>) -> Option<String> {
     let room = match disk.bus {
         DiskBus::Scsi => 36,
         DiskBus::Virtio | DiskBus::Sata | DiskBus::Ide => 20,
     };
-    // An id is ASCII, so any place in it is between two characters.
-    disk.id
-        .as_str()
-        .get(..room)
-        .or(Some(disk.id.as_str()))
-        .map(str::to_owned)
+    let of_volume = disk.volume.map(|volume| match &volume.serial {
+        Some(serial) => serial.clone(),
+        None => volume.id.to_string(),
+    });
+    let mut serial = of_volume.unwrap_or_else(|| disk.id.to_string());
+    // An id is ASCII, and a serial may have nothing else.
+    serial.truncate(room);
+    Some(serial)
 }

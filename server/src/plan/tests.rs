@@ -57,6 +57,7 @@ pub(super) fn spec() -> InstanceSpec {
         vifs: Vec::new(),
         root_device_name: None,
         block_devices: Vec::new(),
+        pins: std::collections::BTreeMap::new(),
         limits: Limits::default(),
         config_drive: false,
         wait_for: None,

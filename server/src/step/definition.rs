@@ -70,7 +70,7 @@ async fn backing(
                         .await?,
                 )
             }
-            DiskRole::Swap | DiskRole::Blank | DiskRole::ConfigDrive => None,
+            DiskRole::Swap | DiskRole::Blank | DiskRole::ConfigDrive | DiskRole::Volume => None,
         };
         if let Some(base) = base {
             backing.insert(disk.id.clone(), base);

@@ -69,7 +69,7 @@ impl CreateDisks {
         let disks = plan
             .disks
             .iter()
-            .filter(|disk| disk.role != DiskRole::ConfigDrive);
+            .filter(|disk| !matches!(disk.role, DiskRole::ConfigDrive | DiskRole::Volume));
         Self {
             instance: plan.instance,
             disks: disks.cloned().collect(),
@@ -93,7 +93,7 @@ impl CreateDisks {
                 label: "swap".to_owned(),
                 uuid: Uuid::new_v4(),
             },
-            DiskRole::Blank | DiskRole::ConfigDrive => DiskContent::Blank,
+            DiskRole::Blank | DiskRole::ConfigDrive | DiskRole::Volume => DiskContent::Blank,
         };
         let path = host.paths.instance(self.instance).join(&disk.file_name);
         let format = disk.format;
@@ -197,7 +197,7 @@ impl WriteConfigDrive {
                 }
                 DiskRole::Ephemeral => drop(mapping.insert("ephemeral0".to_owned(), device)),
                 DiskRole::Swap => drop(mapping.insert("swap".to_owned(), device)),
-                DiskRole::Blank | DiskRole::ConfigDrive => {}
+                DiskRole::Blank | DiskRole::ConfigDrive | DiskRole::Volume => {}
             }
         }
         Some(Self {

@@ -76,3 +76,30 @@ impl Step for PlugVifs {
         Ok(())
     }
 }
+
+/// Unplugs one interface that the guest has let go of.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UnplugVif {
+    /// Whose.
+    pub instance: InstanceId,
+    /// Which.
+    pub vif: Vif,
+}
+
+#[async_trait]
+impl Step for UnplugVif {
+    type Output = ();
+    const NAME: &'static str = "unplug vif";
+    const PHASE: Phase = Phase::UnplugVifs;
+
+    async fn apply(&self, cx: Cx<'_>) -> Result<()> {
+        Ok(cx.host.vifs.unplug(self.instance, &self.vif).await?)
+    }
+
+    async fn revert(&self, host: &Host) -> Result<()> {
+        // The first time may have failed with the tap in place, which plugging takes for another's.
+        host.vifs.unplug(self.instance, &self.vif).await?;
+        host.vifs.plug(self.instance, &self.vif).await?;
+        Ok(())
+    }
+}

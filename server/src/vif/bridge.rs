@@ -34,6 +34,21 @@ impl VifDriver for Bridge {
     }
 
     async fn plug(&self, instance: InstanceId, vif: &Vif) -> Result<Plugged, VifError> {
+        let plugged = self.plugged(instance, vif).await?;
+        let tap = TapName::of(instance, &vif.id);
+        let clash = netlink::link(tap.as_str())
+            .await
+            .map_err(not(vif, "plugged"))?;
+        if clash.is_some() {
+            return Err(VifError::NameTaken {
+                interface: vif.id.clone(),
+                tap,
+            });
+        }
+        Ok(plugged)
+    }
+
+    async fn plugged(&self, instance: InstanceId, vif: &Vif) -> Result<Plugged, VifError> {
         let interface = || vif.id.clone();
         let VifKind::Bridge { bridge } = &vif.kind else {
             let interface = interface();
@@ -55,23 +70,13 @@ impl VifDriver for Bridge {
                 });
             }
         };
-        let tap = TapName::of(instance, &vif.id);
-        let clash = netlink::link(tap.as_str())
-            .await
-            .map_err(not(vif, "plugged"))?;
-        if clash.is_some() {
-            return Err(VifError::NameTaken {
-                interface: interface(),
-                tap,
-            });
-        }
         // A guest that sends more than its bridge carries loses packets silently: it is told the bridge's own.
         let own = link.mtu.filter(|mtu| *mtu != ETHERNET);
         Ok(Plugged {
             interface: interface(),
             source: InterfaceSource::Bridge {
                 bridge: bridge.clone(),
-                tap,
+                tap: TapName::of(instance, &vif.id),
             },
             mtu: vif.mtu.or(own),
         })

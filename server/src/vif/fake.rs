@@ -29,7 +29,7 @@ impl Fake {
     }
 
     /// What is plugged.
-    pub fn plugged(&self) -> BTreeSet<(InstanceId, InterfaceId)> {
+    pub fn all_plugged(&self) -> BTreeSet<(InstanceId, InterfaceId)> {
         self.0.lock().plugged.clone()
     }
 
@@ -51,11 +51,17 @@ impl VifDriver for Fake {
     }
 
     async fn plug(&self, instance: InstanceId, vif: &Vif) -> Result<Plugged, VifError> {
-        let mut state = self.0.lock();
-        if let Some(error) = &state.plug {
-            return Err(error.clone());
+        {
+            let mut state = self.0.lock();
+            if let Some(error) = &state.plug {
+                return Err(error.clone());
+            }
+            state.plugged.insert((instance, vif.id.clone()));
         }
-        state.plugged.insert((instance, vif.id.clone()));
+        self.plugged(instance, vif).await
+    }
+
+    async fn plugged(&self, instance: InstanceId, vif: &Vif) -> Result<Plugged, VifError> {
         let source = match &vif.kind {
             VifKind::Bridge { bridge } => InterfaceSource::Bridge {
                 bridge: bridge.clone(),

@@ -63,7 +63,7 @@ async fn the_fake_keeps_what_is_plugged_and_fails_when_told_to() {
     let fake = Fake::default();
     let (vifs, id, vif) = (fake.vifs(), InstanceId::random(), on("br0"));
     vifs.plug(id, &vif).await.unwrap();
-    assert_eq!(fake.plugged(), [(id, vif.id.clone())].into());
+    assert_eq!(fake.all_plugged(), [(id, vif.id.clone())].into());
     let no = VifError::Unsupported {
         interface: vif.id.clone(),
     };
@@ -71,7 +71,7 @@ async fn the_fake_keeps_what_is_plugged_and_fails_when_told_to() {
     assert!(vifs.unplug(id, &vif).await.is_err());
     fake.fail_unplug(None);
     vifs.unplug(id, &vif).await.unwrap();
-    assert_eq!(fake.plugged(), [].into());
+    assert_eq!(fake.all_plugged(), [].into());
 }
 
 #[test]

@@ -35,6 +35,10 @@ impl VifDriver for User {
         Ok(plugged(vif, InterfaceSource::User))
     }
 
+    async fn plugged(&self, _instance: InstanceId, vif: &Vif) -> Result<Plugged, VifError> {
+        Ok(plugged(vif, InterfaceSource::User))
+    }
+
     async fn unplug(&self, _instance: InstanceId, _vif: &Vif) -> Result<(), VifError> {
         Ok(())
     }
@@ -47,6 +51,10 @@ impl VifDriver for Unbound {
     }
 
     async fn plug(&self, _instance: InstanceId, vif: &Vif) -> Result<Plugged, VifError> {
+        Ok(plugged(vif, InterfaceSource::Unbound))
+    }
+
+    async fn plugged(&self, _instance: InstanceId, vif: &Vif) -> Result<Plugged, VifError> {
         Ok(plugged(vif, InterfaceSource::Unbound))
     }
 

@@ -96,6 +96,7 @@ pub(crate) fn spec() -> InstanceSpec {
         ],
         root_device_name: None,
         block_devices: Vec::new(),
+        pins: std::collections::BTreeMap::new(),
         limits: Limits::default(),
         config_drive: true,
         wait_for: None,

@@ -8,7 +8,7 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
     capabilities, completions, console, console_access, console_log, destroy, events, guest, host,
-    images, ops, power, show, snapshot, spawn, stats, text, top, vnc,
+    images, ops, power, show, snapshot, spawn, stats, text, top, vnc, volume,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -86,6 +86,12 @@ pub(crate) enum Command {
     /// Inside a guest, through its agent.
     #[command(subcommand)]
     Guest(guest::GuestCommand),
+    /// The disks of an instance, and volumes that come and go.
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
+    /// The interfaces of an instance.
+    #[command(subcommand)]
+    Interface(volume::InterfaceCommand),
     /// The host's image cache.
     #[command(subcommand)]
     Images(images::ImagesCommand),
@@ -126,6 +132,16 @@ impl Session {
 
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Connects for calls that may take so long.
+    pub(crate) async fn connect_for(&self, limit: Duration) -> Result<Client, Failure> {
+        let builder = self.builder();
+        let builder = match self.timeout {
+            Some(_) => builder,
+            None => builder.change_deadline(limit),
+        };
+        Ok(builder.connect().await?)
     }
 
     /// Connects for something that goes on until the person ends it: a server that was there once is awaited.

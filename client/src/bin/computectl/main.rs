@@ -27,6 +27,7 @@ mod text;
 mod top;
 mod version;
 mod vnc;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -73,6 +74,8 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::Top(args) => top::run(args, session, out).await,
         Command::Host(command) => host::run(command, session, out).await,
         Command::Guest(command) => guest::run(command, session, out).await,
+        Command::Volume(command) => volume::volume(command, session, out).await,
+        Command::Interface(command) => volume::interface(command, session, out).await,
         Command::Images(command) => images::run(command, session, out).await,
         Command::Ops(command) => ops::run(command, session, out).await,
         Command::Capabilities(args) => capabilities::run(args, session, out).await,

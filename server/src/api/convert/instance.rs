@@ -20,8 +20,17 @@ pub(crate) struct Seen {
     pub(crate) holder: Option<OperationId>,
     /// What it was made of; none while the hypervisor cannot be asked.
     pub(crate) plan: Option<Plan>,
-    /// Bytes that each of the plan's disks takes on the host; none when its file cannot be reached.
-    pub(crate) allocated: Vec<Option<Bytes>>,
+    /// What is seen of each of the plan's disks.
+    pub(crate) looks: Vec<Look>,
+}
+
+/// What is seen of a disk on the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// Whether its file or device can be reached.
+    pub(crate) reachable: bool,
+    /// Bytes that it takes on the host, when the host can tell.
+    pub(crate) allocated: Option<Bytes>,
 }
 
 pub(crate) fn instance(record: &InstanceRecord, seen: Seen) -> v1::Instance {
@@ -30,7 +39,7 @@ pub(crate) fn instance(record: &InstanceRecord, seen: Seen) -> v1::Instance {
         .plan
         .iter()
         .flat_map(|plan| &plan.disks)
-        .zip(seen.allocated);
+        .zip(seen.looks);
     let consoles = seen.live.vnc_port.map(|port| v1::ConsoleEndpoint {
         kind: v1::ConsoleKind::Vnc.into(),
         host: "127.0.0.1".to_owned(),
@@ -44,9 +53,7 @@ pub(crate) fn instance(record: &InstanceRecord, seen: Seen) -> v1::Instance {
         metadata: spec.metadata.clone().into_iter().collect(),
         flavor: Some(flavor(&spec.flavor)),
         image: Some(image(spec)),
-        disks: plans
-            .map(|(plan, allocated)| disk(record, plan, allocated))
-            .collect(),
+        disks: plans.map(|(plan, look)| disk(record, plan, look)).collect(),
         interfaces: spec
             .vifs
             .iter()
@@ -158,12 +165,18 @@ fn properties(spec: &InstanceSpec) -> v1::ImageProperties {
     }
 }
 
-fn disk(record: &InstanceRecord, plan: &DiskPlan, allocated: Option<Bytes>) -> v1::Disk {
+pub(crate) fn disk(record: &InstanceRecord, plan: &DiskPlan, look: Look) -> v1::Disk {
+    let Look {
+        reachable,
+        allocated,
+    } = look;
+    let volume = plan.volume.as_ref();
     let kind = match plan.role {
         DiskRole::Root => v1::DiskKind::Root,
         DiskRole::Ephemeral => v1::DiskKind::Ephemeral,
         DiskRole::Swap => v1::DiskKind::Swap,
         DiskRole::Blank => v1::DiskKind::Blank,
+        DiskRole::Volume => v1::DiskKind::Volume,
         DiskRole::ConfigDrive => v1::DiskKind::ConfigDrive,
     };
     let drive = plan.role == DiskRole::ConfigDrive;
@@ -181,14 +194,14 @@ fn disk(record: &InstanceRecord, plan: &DiskPlan, allocated: Option<Bytes>) -> v
         size_bytes: size.map_or(0, |size| size.0),
         allocated_bytes: allocated.map(|bytes| bytes.0),
         kind: kind.into(),
-        volume_id: String::new(),
-        reachable: allocated.is_some(),
-        read_only: drive,
+        volume_id: volume.map_or_else(String::new, |volume| volume.id.to_string()),
+        reachable,
+        read_only: drive || volume.is_some_and(|volume| volume.read_only),
         tags: Vec::new(),
     }
 }
 
-fn interface(vif: &Vif, live: &LiveGuest, state: PowerState) -> v1::Interface {
+pub(crate) fn interface(vif: &Vif, live: &LiveGuest, state: PowerState) -> v1::Interface {
     let mac = vif.mac.to_string();
     let (kind, connected_to) = match &vif.kind {
         VifKind::Bridge { bridge } => (v1::VifType::Bridge, bridge.clone()),

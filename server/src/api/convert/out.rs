@@ -67,6 +67,7 @@ pub(crate) fn phase(phase: Phase) -> v1::Phase {
         Phase::ResizeDisks => v1::Phase::ResizeDisks,
         Phase::ResizeGuest => v1::Phase::ResizeGuest,
         Phase::Detach => v1::Phase::Detach,
+        Phase::Attach => v1::Phase::Attach,
     }
 }
 

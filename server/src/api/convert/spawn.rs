@@ -8,6 +8,7 @@ use super::{
     fault::{Faults, request_id},
     image::{bus, image},
     vif::vifs,
+    volume::volume,
 };
 use crate::{
     error::{Error, Kind},
@@ -98,6 +99,7 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
             vifs: vifs?,
             root_device_name: root_device_name?,
             block_devices: block_devices?,
+            pins: BTreeMap::new(),
             limits: limits?,
             config_drive: asked.config_drive.unwrap_or(config_drive || needs_drive),
             wait_for: wait_for?,
@@ -320,7 +322,11 @@ fn block_devices(faults: &mut Faults, devices: Vec<v1::BlockDevice>) -> Option<V
     taken.into_iter().collect()
 }
 
-fn block_device(faults: &mut Faults, field: &str, device: v1::BlockDevice) -> Option<BlockDevice> {
+pub(crate) fn block_device(
+    faults: &mut Faults,
+    field: &str,
+    device: v1::BlockDevice,
+) -> Option<BlockDevice> {
     use v1::block_device::Source;
     let at = |name: &str| format!("{field}.{name}");
     let id = faults.take(&at("disk_id"), device.disk_id.parse());
@@ -348,12 +354,12 @@ fn block_device(faults: &mut Faults, field: &str, device: v1::BlockDevice) -> Op
             faults.refuse(&at("image"), true);
             None
         }
-        Some(Source::Volume(_)) => {
-            faults.refuse(&at("volume"), true);
-            None
+        Some(Source::Volume(asked)) => {
+            let volume = volume(faults, &at("volume"), asked);
+            volume.map(Box::new).map(BlockSource::Volume)
         }
         None => {
-            faults.wrong(&at("source"), "is required, as blank");
+            faults.wrong(&at("source"), "is required, as blank or volume");
             None
         }
     };

@@ -46,6 +46,11 @@ pub(super) fn model(faults: &mut Faults, field: &str, model: v1::VifModel) -> Op
     None
 }
 
+/// One interface.
+pub(crate) fn vif(faults: &mut Faults, field: &str, asked: v1::Vif) -> Option<Vif> {
+    one(faults, field, (asked, None))
+}
+
 fn one(
     faults: &mut Faults,
     field: &str,

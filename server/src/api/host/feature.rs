@@ -12,7 +12,7 @@ const FLAGS: &[(&str, bool, &str)] = &[
         false,
         "SAME_HOST_COLD_MIGRATE",
     ),
-    ("supports_attach_interface", false, "NET_ATTACH_INTERFACE"),
+    ("supports_attach_interface", true, "NET_ATTACH_INTERFACE"),
     ("supports_device_tagging", false, "DEVICE_TAGGING"),
     (
         "supports_tagged_attach_interface",
@@ -25,7 +25,7 @@ const FLAGS: &[(&str, bool, &str)] = &[
         "VOLUME_ATTACH_WITH_TAG",
     ),
     ("supports_extend_volume", false, "VOLUME_EXTEND"),
-    ("supports_multiattach", false, "VOLUME_MULTI_ATTACH"),
+    ("supports_multiattach", true, "VOLUME_MULTI_ATTACH"),
     ("supports_trusted_certs", false, "TRUSTED_CERTS"),
     ("supports_pcpus", false, ""),
     ("supports_accelerators", false, "ACCELERATORS"),
@@ -84,6 +84,15 @@ const FLAGS: &[(&str, bool, &str)] = &[
         "SECURITY_STATELESS_FIRMWARE",
     ),
     ("supports_virtio_fs", false, "STORAGE_VIRTIO_FS"),
+    // The ways to volumes, by the names of VolumeConnection's targets.
+    ("volume_local", true, ""),
+    ("volume_nbd", true, ""),
+    ("volume_iscsi", false, ""),
+    ("volume_rbd", false, ""),
+    ("volume_nfs", false, ""),
+    ("volume_nvme_tcp", false, ""),
+    ("volume_fibre_channel", false, ""),
+    ("volume_encryption", false, ""),
 ];
 
 /// Kinds of connection that an interface may ask for.

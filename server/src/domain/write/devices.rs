@@ -2,12 +2,12 @@
 
 use super::{
     super::{
-        Backing, Bandwidth, Disk, DiskDevice, Domain, Graphics, Interface, InterfaceSource,
-        Machine, Rate, Rng, alias, interface, xml::Xml,
+        Backing, Bandwidth, Device, Disk, DiskDevice, DiskSource, Domain, Graphics, Interface,
+        InterfaceSource, Machine, Rate, Rng, alias, interface, xml::Xml,
     },
     path,
 };
-use crate::model::{DiskBus, VideoModel};
+use crate::model::{DiskBus, NbdServer, VideoModel};
 
 pub(super) fn write(xml: &mut Xml, domain: &Domain) {
     let machine = &domain.machine;
@@ -32,8 +32,23 @@ pub(super) fn write(xml: &mut Xml, domain: &Domain) {
     });
 }
 
+/// A device by itself.
+pub(in super::super) fn device(device: &Device) -> String {
+    let mut xml = Xml::new();
+    match device {
+        Device::Disk(one) => disk(&mut xml, one),
+        Device::Interface(one) => nic(&mut xml, one),
+    }
+    xml.finish()
+}
+
 fn disk(xml: &mut Xml, disk: &Disk) {
-    let kind = [("type", "file"), ("device", disk.device.as_str())];
+    let kind = match disk.source {
+        DiskSource::File(_) => "file",
+        DiskSource::Block(_) => "block",
+        DiskSource::Nbd { .. } => "network",
+    };
+    let kind = [("type", kind), ("device", disk.device.as_str())];
     xml.node("disk", &kind, |xml| {
         let mut driver = vec![
             ("name", "qemu"),
@@ -44,7 +59,7 @@ fn disk(xml: &mut Xml, disk: &Disk) {
             driver.push(("discard", "unmap"));
         }
         xml.leaf("driver", &driver);
-        xml.leaf("source", &[("file", &path(&disk.path))]);
+        source(xml, &disk.source);
         backing(xml, disk.backing.as_ref());
         xml.leaf("target", &[("dev", &disk.target), ("bus", bus(disk.bus))]);
         xml.leaf("alias", &[("name", &alias::disk(&disk.id))]);
@@ -55,8 +70,11 @@ fn disk(xml: &mut Xml, disk: &Disk) {
                 }
             });
         }
-        if disk.device == DiskDevice::Cdrom {
+        if disk.read_only || disk.device == DiskDevice::Cdrom {
             xml.leaf("readonly", &[]);
+        }
+        if disk.shared {
+            xml.leaf("shareable", &[]);
         }
         if let Some(serial) = &disk.serial {
             xml.text("serial", &[], serial);
@@ -79,6 +97,33 @@ fn disk(xml: &mut Xml, disk: &Disk) {
             );
         }
     });
+}
+
+fn source(xml: &mut Xml, source: &DiskSource) {
+    match source {
+        DiskSource::File(file) => xml.leaf("source", &[("file", &path(file))]),
+        DiskSource::Block(device) => xml.leaf("source", &[("dev", &path(device))]),
+        DiskSource::Nbd { server, export } => {
+            let mut told = vec![("protocol", "nbd")];
+            if !export.is_empty() {
+                told.push(("name", export));
+            }
+            xml.node("source", &told, |xml| {
+                match server {
+                    NbdServer::Tcp(at) => {
+                        let port = at.port.to_string();
+                        xml.leaf("host", &[("name", &at.host), ("port", &port)]);
+                    }
+                    NbdServer::Unix(socket) => {
+                        let socket = path(socket);
+                        xml.leaf("host", &[("transport", "unix"), ("socket", &socket)]);
+                    }
+                }
+                // A server that is restarted is waited for; what the guest asks meanwhile waits too.
+                xml.leaf("reconnect", &[("delay", "30")]);
+            });
+        }
+    }
 }
 
 /// Says that the chain ends here, or where: left to find it out from the file, libvirt would give the file below to QEMU's

@@ -3,6 +3,7 @@
 
 mod agent;
 mod console;
+pub(super) mod device;
 mod job;
 mod node;
 mod stats;

@@ -81,10 +81,12 @@ fn with_disk(folder: &std::path::Path) -> Domain {
     let mut domain = domain(id, VirtType::Qemu);
     domain.disks = vec![crate::domain::Disk {
         id: "root".parse().unwrap(),
-        path,
+        source: crate::domain::DiskSource::File(path),
         format: crate::domain::Format::Raw,
         backing: None,
         device: crate::domain::DiskDevice::Disk,
+        read_only: false,
+        shared: false,
         bus: crate::model::DiskBus::Virtio,
         target: "vda".to_owned(),
         unit: None,

@@ -405,13 +405,15 @@ async fn user_of_a_guest_with_disks(settings: LibvirtSettings) -> u32 {
     domain.console_log = Some(folder.join("console.log"));
     domain.disks = vec![crate::domain::Disk {
         id: "root".parse().unwrap(),
-        path: top.clone(),
+        source: crate::domain::DiskSource::File(top.clone()),
         format: crate::domain::Format::Qcow2,
         backing: Some(crate::domain::Backing {
             path: base.clone(),
             format: crate::domain::Format::Raw,
         }),
         device: crate::domain::DiskDevice::Disk,
+        read_only: false,
+        shared: false,
         bus: crate::model::DiskBus::Virtio,
         target: "vda".to_owned(),
         unit: None,

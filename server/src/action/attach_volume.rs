@@ -1,0 +1,137 @@
+//! AttachVolume: an instance is given one more disk, in its definition and, when it runs, live.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{
+    Action, devices,
+    standing::{Standing, admitted},
+};
+use crate::{
+    domain::Domain,
+    error::{Error, Kind, Result},
+    host::Host,
+    model::{BlockDevice, DiskBus, InstanceId, InstanceRecord, InstanceSpec, Phase, Verb},
+    plan::Plan,
+    step::{AttachDevice, RedefineGuest},
+    task::Task,
+};
+
+/// Gives an instance a volume.
+#[derive(Clone, Debug)]
+pub struct AttachVolume {
+    /// Whose.
+    pub instance: InstanceId,
+    /// The disk; its source is a volume.
+    pub device: BlockDevice,
+}
+
+/// An instance as it is to be.
+struct Prepared {
+    record: InstanceRecord,
+    domain: Domain,
+    on: bool,
+}
+
+impl AttachVolume {
+    /// Checks all that can be checked without changing anything.
+    ///
+    /// # Errors
+    /// Those that the change itself would have at its begin.
+    pub async fn check(&self, host: &Arc<Host>) -> Result<()> {
+        let standing = admitted(host, Self::VERB, self.instance).await?;
+        self.prepared(host, &standing).await.map(drop)
+    }
+
+    /// None when the instance has it already.
+    async fn prepared(&self, host: &Host, standing: &Standing) -> Result<Option<Prepared>> {
+        let record = &standing.record;
+        if self.is_there(&record.spec)? {
+            return Ok(None);
+        }
+        devices::free(host, &self.device, &record.spec)?;
+        let connected = host.volumes.connected(&self.device).await;
+        let device = connected.map_err(|e| Error::from(e).in_phase(Phase::ConnectVolumes))?;
+        let (mut record, before) = devices::pinned(host, record).await?;
+        let place = record.spec.block_devices.len();
+        record.spec.block_devices.push(device);
+        let words = (format!("block_devices[{place}]"), "device");
+        let plan = devices::planned(host, &record, words).await?;
+        let on = devices::is_on(standing.power);
+        if on {
+            self.pluggable(&before, &plan)?;
+        }
+        let domain = devices::domain(host, &record, &plan).await?;
+        Ok(Some(Prepared { record, domain, on }))
+    }
+
+    /// Whether the instance has it; another disk or volume of the same id is an error.
+    fn is_there(&self, spec: &InstanceSpec) -> Result<bool> {
+        let own = &self.device;
+        let same_volume = own.volume().and_then(|v| devices::volume_of(spec, v.id));
+        let mut named = spec.block_devices.iter().filter(|other| other.id == own.id);
+        let Some(there) = named.next().or(same_volume) else {
+            return Ok(false);
+        };
+        let alike = (&there.id, &there.device_name, there.bus)
+            == (&own.id, &own.device_name, own.bus)
+            && match (there.volume(), own.volume()) {
+                (Some(there), Some(own)) => there.is_same(own),
+                _ => false,
+            };
+        if alike {
+            return Ok(true);
+        }
+        let message = format!(
+            "the instance has disk {} already, and it is another",
+            there.id
+        );
+        let e = Error::new(Kind::Exists, "DISK_EXISTS", message);
+        Err(e.with("instance_id", spec.id).with("disk_id", &there.id))
+    }
+
+    /// Whether a guest that runs can be given a disk on that bus.
+    fn pluggable(&self, before: &Plan, plan: &Plan) -> Result<()> {
+        let own = plan.disks.iter().find(|disk| disk.id == self.device.id);
+        let bus = own.map_or(DiskBus::Virtio, |disk| disk.bus);
+        let why = match bus {
+            DiskBus::Virtio => return Ok(()),
+            DiskBus::Scsi if before.disks.iter().any(|disk| disk.bus == DiskBus::Scsi) => {
+                return Ok(());
+            }
+            DiskBus::Scsi => "cannot be SCSI while the guest runs: it has no controller for it",
+            DiskBus::Sata | DiskBus::Ide => "must be VIRTIO or SCSI while the guest runs",
+        };
+        Err(devices::not_while_on("device.bus", why))
+    }
+}
+
+#[async_trait]
+impl Action for AttachVolume {
+    const VERB: Verb = Verb::AttachVolume;
+
+    fn instance(&self) -> Option<InstanceId> {
+        Some(self.instance)
+    }
+
+    async fn run(&self, task: &mut Task) -> Result<()> {
+        let (host, instance) = (task.host().clone(), self.instance);
+        let standing = admitted(&host, Self::VERB, instance).await?;
+        let held = self.device.volume().map(|v| host.volumes.hold(v, instance));
+        let _held = held.transpose()?;
+        task.report()
+            .begin(Phase::ConnectVolumes, "looking at the volume");
+        let prepared = self.prepared(&host, &standing).await?;
+        task.report().end(Phase::ConnectVolumes);
+        if let Some(Prepared { record, domain, on }) = prepared {
+            let device = devices::disk(&domain, self.device.id.as_str())?;
+            task.run(RedefineGuest::new(&host, domain)).await?;
+            if on {
+                task.run(AttachDevice { instance, device }).await?;
+            }
+            task.keep(record);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! What every action that adds or takes a device does alike.
+//!
+//! The definition changes first and the running guest last: a definition can always be put back, a guest lets go of a
+//! device when it pleases. A guest that must let go of one is asked first for the same reason: when it does not, nothing
+//! has changed.
+
+use crate::{
+    domain::{Device, Domain},
+    error::{Error, Kind, Result, Violation},
+    host::Host,
+    model::{BlockDevice, InstanceRecord, InstanceSpec, PowerState, VolumeId},
+    plan::{self, Plan, PlanError},
+    step::{domain_of, plan_of},
+    volume::VolumeError,
+};
+
+/// Whether a guest in that state has devices beside those of its definition.
+pub(super) fn is_on(power: PowerState) -> bool {
+    matches!(power, PowerState::Running | PowerState::Paused)
+}
+
+/// The same instance with every disk held where it is, and its plan.
+pub(super) async fn pinned(host: &Host, record: &InstanceRecord) -> Result<(InstanceRecord, Plan)> {
+    let plan = plan_of(host, record).await?;
+    let pinned = InstanceRecord {
+        spec: InstanceSpec {
+            pins: plan.pins(),
+            ..record.spec.clone()
+        },
+        ..record.clone()
+    };
+    Ok((pinned, plan))
+}
+
+/// The plan of an instance as it is to be; what is wrong with the new device is told by the field of the request.
+pub(super) async fn planned(
+    host: &Host,
+    record: &InstanceRecord,
+    (in_spec, in_request): (String, &str),
+) -> Result<Plan> {
+    let capabilities = host.hypervisor.capabilities().await?;
+    let renamed = |fault: Violation| Violation {
+        field: fault.field.replacen(&in_spec, in_request, 1),
+        ..fault
+    };
+    let plan = plan::build(&record.spec, &capabilities, &host.plan);
+    Ok(plan.map_err(|e| match e {
+        PlanError::Refused {
+            instance,
+            violations,
+        } => PlanError::Refused {
+            instance,
+            violations: violations.into_iter().map(renamed).collect(),
+        },
+        other => other,
+    })?)
+}
+
+/// The domain of an instance whose interfaces are plugged already.
+pub(super) async fn domain(host: &Host, record: &InstanceRecord, plan: &Plan) -> Result<Domain> {
+    let vifs = plan.vifs.iter().map(|vif| &vif.vif);
+    let plugged = host.vifs.plugged(record.spec.id, vifs).await?;
+    domain_of(host, record, plan, &plugged).await
+}
+
+/// The device of that id in a domain.
+pub(super) fn disk(domain: &Domain, id: &str) -> Result<Device> {
+    let disk = domain.disks.iter().find(|disk| disk.id.as_str() == id);
+    let disk = disk.cloned().map(|disk| Device::Disk(Box::new(disk)));
+    disk.ok_or_else(|| Error::internal("the disk is not in the domain"))
+}
+
+/// The interface of that id in a domain.
+pub(super) fn interface(domain: &Domain, id: &str) -> Result<Device> {
+    let nic = domain.interfaces.iter().find(|nic| nic.id.as_str() == id);
+    let nic = nic.cloned().map(|nic| Device::Interface(Box::new(nic)));
+    nic.ok_or_else(|| Error::internal("the interface is not in the domain"))
+}
+
+/// Refuses a volume that another instance has, unless both share it.
+///
+/// # Errors
+/// `DISK_EXISTS`, with the other's id.
+pub(super) fn free(host: &Host, device: &BlockDevice, record: &InstanceSpec) -> Result<()> {
+    let Some(volume) = device.volume() else {
+        return Ok(());
+    };
+    for other in host.store.instances() {
+        let same = volume_of(&other.spec, volume.id).and_then(BlockDevice::volume);
+        if other.spec.id != record.id && same.is_some_and(|theirs| !theirs.shared || !volume.shared)
+        {
+            return Err(VolumeError::InUse {
+                volume: volume.id,
+                instance: other.spec.id,
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// The device that a volume is to an instance.
+pub(super) fn volume_of(spec: &InstanceSpec, volume: VolumeId) -> Option<&BlockDevice> {
+    let mut devices = spec.block_devices.iter();
+    devices.find(|device| device.volume().is_some_and(|own| own.id == volume))
+}
+
+/// What this guest, or this hypervisor, cannot be given while it runs.
+pub(super) fn not_while_on(field: &str, why: &str) -> Error {
+    let message = format!("{field} {why}");
+    let violation = Violation {
+        field: field.to_owned(),
+        description: why.to_owned(),
+    };
+    Error::new(Kind::Precondition, "NOT_SUPPORTED", message).detailed(crate::error::Details {
+        violations: vec![violation],
+        ..Default::default()
+    })
+}

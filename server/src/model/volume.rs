@@ -1,0 +1,169 @@
+//! Volumes of a storage service, and how this host reaches them. A volume outlives its instances.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, DiskFormat, VolumeId};
+
+/// A volume as its caller describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
+pub struct Volume {
+    /// The storage service's id of it.
+    pub id: VolumeId,
+    /// The way to it.
+    pub target: VolumeTarget,
+    /// Whether the guest may not write.
+    pub read_only: bool,
+    /// Whether other instances may have it too.
+    pub shared: bool,
+    /// Serial number that the guest reads; the volume's id unless said.
+    pub serial: Option<String>,
+    /// What is on it: raw or qcow2.
+    pub format: DiskFormat,
+    /// Whether the guest's discards reach the storage.
+    pub discard: bool,
+    /// Bounds of its traffic.
+    pub qos: Qos,
+    /// What was seen of it when it was connected; no part of what the caller says.
+    #[serde(default)]
+    pub seen: Option<Seen>,
+}
+
+impl Volume {
+    /// Whether a caller describes both alike.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let bare = |volume: &Self| Self {
+            seen: None,
+            ..volume.clone()
+        };
+        bare(self) == bare(other)
+    }
+}
+
+/// The way to a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeTarget {
+    /// A file or block device that is on this host already.
+    Local {
+        /// Where, as the caller says it.
+        path: PathBuf,
+    },
+    /// A network block device.
+    Nbd {
+        /// Who serves it.
+        server: NbdServer,
+        /// Under which name.
+        export: String,
+    },
+}
+
+/// Who serves a network block device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NbdServer {
+    /// A host.
+    Tcp(Portal),
+    /// A socket on this host.
+    Unix(PathBuf),
+}
+
+/// A port of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Portal {
+    /// Name or address; an IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl std::str::FromStr for Portal {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str =
+            "must be an address with its port, like 192.0.2.7:10809 or [2001:db8::7]:10809";
+        let (host, port) = text.rsplit_once(':').ok_or(WRONG)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(WRONG)?;
+        let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let host = match bracketed {
+            Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => v6,
+            None if matches!(host.len(), 1..=253) && host.chars().all(plain) => host,
+            _ => return Err(WRONG),
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// What was seen of a volume when it was connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The file or device itself, all links followed; none for one that is not on this host.
+    pub path: Option<PathBuf>,
+    /// Whether that is a block device.
+    pub block: bool,
+    /// Bytes that a guest sees.
+    pub size: Bytes,
+}
+
+/// Bounds of a volume's traffic, a second; what is none is not bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Qos {
+    /// Bytes.
+    pub bytes: Bounds,
+    /// Requests.
+    pub requests: Bounds,
+    /// Bytes that count as one request.
+    pub request_size: Option<u64>,
+    /// How long a burst may last, in whole seconds.
+    pub burst: Option<Duration>,
+}
+
+/// Bounds of one quantity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Both ways; excludes the two below.
+    pub total: Option<u64>,
+    /// Read.
+    pub read: Option<u64>,
+    /// Written.
+    pub write: Option<u64>,
+    /// Both ways while a burst lasts.
+    pub total_burst: Option<u64>,
+    /// Read while a burst lasts.
+    pub read_burst: Option<u64>,
+    /// Written while a burst lasts.
+    pub write_burst: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_portal_is_an_address_and_a_port_and_nothing_else() {
+        let portal = |text: &str| text.parse::<Portal>().ok().map(|p| (p.host, p.port));
+        let told = |host: &str, port| Some((host.to_owned(), port));
+        assert_eq!(portal("192.0.2.7:10809"), told("192.0.2.7", 10809));
+        assert_eq!(portal("nbd.example:1"), told("nbd.example", 1));
+        assert_eq!(portal("[2001:db8::7]:3260"), told("2001:db8::7", 3260));
+        for wrong in [
+            "",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:70000",
+            "2001:db8::7:1",
+            "[a]:1",
+            "a b:1",
+            "a/b:1",
+        ] {
+            assert_eq!(portal(wrong), None, "{wrong}");
+        }
+    }
+}

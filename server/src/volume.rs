@@ -1,0 +1,145 @@
+//! How this host reaches the volumes of storage services.
+//!
+//! QEMU opens a volume by itself; what is done here is to look before it does. A volume that is not there, or is not
+//! what its caller says, is refused while nothing has been touched: QEMU's monitor would wait for it, and the guest with
+//! it. Nothing is left on the host by looking, so nothing has to be disconnected.
+
+mod error;
+mod local;
+mod nbd;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+pub use error::VolumeError;
+
+use crate::model::{
+    BlockDevice, BlockSource, InstanceId, NbdServer, Seen, Volume, VolumeId, VolumeTarget,
+};
+
+/// How long a storage service may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The ways of this host to volumes.
+#[derive(Clone, Debug, Default)]
+pub struct Volumes {
+    /// What is local must lie in one of these folders.
+    folders: Arc<[PathBuf]>,
+    /// Volumes that are being given to an instance just now.
+    held: Arc<Mutex<BTreeMap<VolumeId, InstanceId>>>,
+}
+
+impl Volumes {
+    /// Ways to what is local lead into `folders` only.
+    pub fn new(folders: Vec<PathBuf>) -> Self {
+        Self {
+            folders: folders.into(),
+            held: Arc::default(),
+        }
+    }
+
+    /// Looks at a volume: the same one, with what was seen of it.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or is not what its caller says.
+    pub async fn connect(&self, volume: &Volume) -> Result<Volume, VolumeError> {
+        let seen = match &volume.target {
+            VolumeTarget::Local { path } => {
+                let (id, volume, path) = (volume.id, volume.clone(), path.clone());
+                let folders = self.folders.clone();
+                let look = move || local::look(&volume, &path, &folders);
+                let looked = tokio::task::spawn_blocking(look).await;
+                looked.map_err(|e| VolumeError::unreachable(id, &e))??
+            }
+            VolumeTarget::Nbd { server, export } => self.nbd(volume, server, export).await?,
+        };
+        Ok(Volume {
+            seen: Some(seen),
+            ..volume.clone()
+        })
+    }
+
+    async fn nbd(
+        &self,
+        volume: &Volume,
+        server: &NbdServer,
+        export: &str,
+    ) -> Result<Seen, VolumeError> {
+        if let NbdServer::Unix(socket) = server {
+            self.allowed(volume.id, socket)?;
+        }
+        let asked = tokio::time::timeout(PATIENCE, nbd::ask(server, export)).await;
+        let asked = match asked {
+            Ok(asked) => asked.map_err(|e| VolumeError::unreachable(volume.id, &e))?,
+            Err(late) => return Err(VolumeError::unreachable(volume.id, &late)),
+        };
+        if asked.read_only && !volume.read_only {
+            return Err(VolumeError::ReadOnly { volume: volume.id });
+        }
+        Ok(Seen {
+            path: None,
+            block: false,
+            size: asked.size,
+        })
+    }
+
+    /// What is behind a path, all links followed, when that lies in one of the folders.
+    fn allowed(&self, volume: VolumeId, path: &Path) -> Result<PathBuf, VolumeError> {
+        local::allowed(volume, path, &self.folders)
+    }
+
+    /// The same device, its volume looked at, if it is one.
+    ///
+    /// # Errors
+    /// Those of [`Volumes::connect`].
+    pub async fn connected(&self, device: &BlockDevice) -> Result<BlockDevice, VolumeError> {
+        let Some(volume) = device.volume() else {
+            return Ok(device.clone());
+        };
+        Ok(BlockDevice {
+            source: BlockSource::Volume(Box::new(self.connect(volume).await?)),
+            ..device.clone()
+        })
+    }
+
+    /// Keeps a volume from being given to another instance until this is dropped.
+    ///
+    /// # Errors
+    /// `InUse` when that is going on already.
+    pub fn hold(&self, volume: &Volume, instance: InstanceId) -> Result<Held, VolumeError> {
+        let mut held = self.held.lock();
+        if let Some(other) = held.get(&volume.id) {
+            return Err(VolumeError::InUse {
+                volume: volume.id,
+                instance: *other,
+            });
+        }
+        held.insert(volume.id, instance);
+        Ok(Held {
+            volume: volume.id,
+            held: self.held.clone(),
+        })
+    }
+}
+
+/// A volume that nobody else is given meanwhile.
+#[derive(Debug)]
+pub struct Held {
+    volume: VolumeId,
+    held: Arc<Mutex<BTreeMap<VolumeId, InstanceId>>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.held.lock().remove(&self.volume);
+    }
+}

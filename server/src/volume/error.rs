@@ -1,0 +1,94 @@
+//! Why a volume is not to be had.
+
+use crate::{
+    error::{Classify, Kind},
+    image::inspect::Unacceptable,
+    model::{InstanceId, VolumeId},
+};
+
+/// Why a volume is not to be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VolumeError {
+    /// Its path leads out of the folders that the host's owner has opened for volumes, or there is nothing.
+    #[error("volume {volume} does not lie in a folder that this host allows for volumes")]
+    Denied {
+        /// Which.
+        volume: VolumeId,
+    },
+    /// It is neither a file nor a block device.
+    #[error("volume {volume} is neither a regular file nor a block device")]
+    NoDisk {
+        /// Which.
+        volume: VolumeId,
+    },
+    /// It holds something else than its caller says, or would have QEMU open other files of this host.
+    #[error("volume {volume} cannot be used: {why}")]
+    Unacceptable {
+        /// Which.
+        volume: VolumeId,
+        /// Why.
+        why: Unacceptable,
+    },
+    /// Its server lets nobody write.
+    #[error("volume {volume} can be read only, and was not asked for like that")]
+    ReadOnly {
+        /// Which.
+        volume: VolumeId,
+    },
+    /// It cannot be reached.
+    #[error("volume {volume} cannot be reached: {why}")]
+    Unreachable {
+        /// Which.
+        volume: VolumeId,
+        /// Why.
+        why: String,
+    },
+    /// Another instance has it, and one of both does not share it.
+    #[error("volume {volume} is in use by instance {instance}, and not shared by both")]
+    InUse {
+        /// Which.
+        volume: VolumeId,
+        /// Whose it is.
+        instance: InstanceId,
+    },
+}
+
+impl VolumeError {
+    pub(super) fn unreachable(volume: VolumeId, why: &(dyn std::error::Error + 'static)) -> Self {
+        let why = crate::error::chain(why);
+        Self::Unreachable { volume, why }
+    }
+}
+
+impl Classify for VolumeError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::InUse { .. } => Kind::Exists,
+            _ => Kind::Pending,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::InUse { .. } => "DISK_EXISTS",
+            _ => "VOLUME_CONNECT_FAILED",
+        }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let (Self::Denied { volume }
+        | Self::NoDisk { volume }
+        | Self::Unacceptable { volume, .. }
+        | Self::ReadOnly { volume }
+        | Self::Unreachable { volume, .. }
+        | Self::InUse { volume, .. }) = self;
+        let mut fields = vec![("volume_id", volume.to_string())];
+        if let Self::InUse { instance, .. } = self {
+            fields.push(("instance_id", instance.to_string()));
+        }
+        if let Self::Unacceptable { why, .. } = self {
+            fields.push(("fault", why.fault().to_owned()));
+        }
+        fields
+    }
+}

@@ -1,0 +1,213 @@
+//! What is seen of volumes, and which are refused.
+
+use std::{fs, path::Path};
+
+use pretty_assertions::assert_eq;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+};
+
+use super::*;
+use crate::{
+    error::Classify,
+    model::{Bytes, DiskFormat, Qos},
+};
+
+fn volume(target: VolumeTarget, format: DiskFormat) -> Volume {
+    Volume {
+        id: VolumeId::random(),
+        target,
+        read_only: false,
+        shared: false,
+        serial: None,
+        format,
+        discard: false,
+        qos: Qos::default(),
+        seen: None,
+    }
+}
+
+fn local(path: &Path, format: DiskFormat) -> Volume {
+    let path = path.to_owned();
+    volume(VolumeTarget::Local { path }, format)
+}
+
+async fn seen(volumes: &Volumes, volume: &Volume) -> Result<Seen, VolumeError> {
+    let connected = volumes.connect(volume).await?;
+    assert!(connected.is_same(volume), "what was asked for stays");
+    Ok(connected.seen.unwrap())
+}
+
+#[tokio::test]
+async fn a_file_is_seen_where_its_links_lead_and_only_in_the_folders() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inside, outside) = (dir.path().join("in"), dir.path().join("out"));
+    for folder in [&inside, &outside] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("disk"), [0; 4096]).unwrap();
+    }
+    std::os::unix::fs::symlink(inside.join("disk"), inside.join("link")).unwrap();
+    std::os::unix::fs::symlink(outside.join("disk"), inside.join("escape")).unwrap();
+    let volumes = Volumes::new(vec![inside.clone()]);
+    let real = inside.join("disk").canonicalize().unwrap();
+    for name in ["disk", "link", "../in/disk"] {
+        let found = seen(&volumes, &local(&inside.join(name), DiskFormat::Raw)).await;
+        let found = found.unwrap();
+        assert_eq!(
+            (found.path, found.block, found.size),
+            (Some(real.clone()), false, Bytes(4096))
+        );
+    }
+    for path in ["escape", "../out/disk", "absent", "../out/absent"] {
+        let path = inside.join(path);
+        let e = seen(&volumes, &local(&path, DiskFormat::Raw)).await;
+        let e = e.unwrap_err();
+        assert!(matches!(e, VolumeError::Denied { .. }), "{path:?}: {e}");
+        assert_eq!(e.reason(), "VOLUME_CONNECT_FAILED");
+    }
+    let e = seen(&volumes, &local(&inside, DiskFormat::Raw)).await;
+    assert!(matches!(e, Err(VolumeError::NoDisk { .. })), "{e:?}");
+}
+
+#[tokio::test]
+async fn a_qcow2_volume_that_names_another_file_is_refused_before_anybody_opens_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let volumes = Volumes::new(vec![dir.path().to_owned()]);
+    let mut header = vec![0; 65536 * 4];
+    header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x02");
+    header[20..24].copy_from_slice(&16_u32.to_be_bytes());
+    header[24..32].copy_from_slice(&(1_u64 << 20).to_be_bytes());
+    header[36..40].copy_from_slice(&1_u32.to_be_bytes());
+    header[40..48].copy_from_slice(&65536_u64.to_be_bytes());
+    header[48..56].copy_from_slice(&131_072_u64.to_be_bytes());
+    header[56..60].copy_from_slice(&1_u32.to_be_bytes());
+    let path = dir.path().join("v.qcow2");
+    fs::write(&path, &header).unwrap();
+    let found = seen(&volumes, &local(&path, DiskFormat::Qcow2)).await;
+    assert_eq!(found.unwrap().size, Bytes(1 << 20), "as its header says");
+    let found = seen(&volumes, &local(&path, DiskFormat::Raw)).await;
+    let length = Bytes(header.len() as u64);
+    assert_eq!(found.unwrap().size, length, "raw is what it was declared");
+    header[8..16].copy_from_slice(&512_u64.to_be_bytes());
+    header[16..20].copy_from_slice(&11_u32.to_be_bytes());
+    header[512..523].copy_from_slice(b"/etc/shadow");
+    fs::write(&path, &header).unwrap();
+    let e = seen(&volumes, &local(&path, DiskFormat::Qcow2)).await;
+    let e = e.unwrap_err();
+    assert!(
+        e.fields().contains(&("fault", "backing_file".to_owned())),
+        "{e}"
+    );
+    fs::write(&path, b"no header at all").unwrap();
+    let e = seen(&volumes, &local(&path, DiskFormat::Qcow2)).await;
+    assert!(matches!(e, Err(VolumeError::Unacceptable { .. })), "{e:?}");
+}
+
+/// A server that greets, hears one question, and says `answer`.
+async fn served(socket: &Path, answer: Vec<u8>) {
+    let listener = UnixListener::bind(socket).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"NBDMAGICIHAVEOPT\0\x03").await.unwrap();
+        let mut asked = [0; 4 + 16 + 4 + 4 + 2];
+        stream.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked[4..20], b"IHAVEOPT\0\0\0\x06\0\0\0\x0a");
+        assert_eq!(&asked[24..28], b"disk");
+        stream.write_all(&answer).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut left = Vec::new();
+        stream.read_to_end(&mut left).await.unwrap();
+    });
+}
+
+fn reply(kind: u32, told: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(told.len()).unwrap();
+    let mut reply = 0x0003_e889_0455_65a9_u64.to_be_bytes().to_vec();
+    reply.extend(6_u32.to_be_bytes());
+    reply.extend(kind.to_be_bytes());
+    reply.extend(length.to_be_bytes());
+    reply.extend(told);
+    reply
+}
+
+fn export(size: u64, flags: u16) -> Vec<u8> {
+    let mut told = vec![0, 0];
+    told.extend(size.to_be_bytes());
+    told.extend(flags.to_be_bytes());
+    let mut answer = reply(3, &[0, 3, 0, 0]);
+    answer.extend(reply(3, &told));
+    answer.extend(reply(1, &[]));
+    answer
+}
+
+#[tokio::test]
+async fn an_nbd_server_is_asked_for_its_export_and_believed_in_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let volumes = Volumes::new(vec![dir.path().to_owned()]);
+    let wrong = |words: &'static str| Err(words);
+    let table = [
+        (export(1 << 30, 1), Ok(Bytes(1 << 30))),
+        (export(1 << 30, 3), wrong("can be read only")),
+        (
+            reply(0x8000_0006, b"no\nsuch export"),
+            wrong("nosuch export"),
+        ),
+        (reply(1, &[]), wrong("size")),
+        (reply(3, &[0, 0, 1]), wrong("cannot be reached")),
+        (vec![7; 64], wrong("something else")),
+        (
+            [&reply(3, &[])[..16], &u32::MAX.to_be_bytes()[..]].concat(),
+            wrong("too long"),
+        ),
+        (Vec::new(), wrong("cannot be reached")),
+    ];
+    for (i, (answer, expected)) in table.into_iter().enumerate() {
+        let socket = dir.path().join(format!("{i}.sock"));
+        served(&socket, answer).await;
+        let target = VolumeTarget::Nbd {
+            server: NbdServer::Unix(socket),
+            export: "disk".to_owned(),
+        };
+        let volume = volume(target, DiskFormat::Raw);
+        match (seen(&volumes, &volume).await, expected) {
+            (Ok(seen), Ok(size)) => assert_eq!(seen.size, size),
+            (Err(e), Err(words)) => assert!(e.to_string().contains(words), "{i}: {e}"),
+            (found, _) => panic!("{i}: {found:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_socket_outside_the_folders_is_not_connected_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let inside = dir.path().join("in");
+    fs::create_dir(&inside).unwrap();
+    let socket = dir.path().join("sock");
+    served(&socket, export(1, 0)).await;
+    let target = VolumeTarget::Nbd {
+        server: NbdServer::Unix(socket),
+        export: "disk".to_owned(),
+    };
+    let e = seen(
+        &Volumes::new(vec![inside]),
+        &volume(target, DiskFormat::Raw),
+    )
+    .await;
+    assert!(matches!(e, Err(VolumeError::Denied { .. })), "{e:?}");
+}
+
+#[test]
+fn a_volume_is_given_to_one_instance_at_a_time() {
+    let volumes = Volumes::default();
+    let path = "/v".into();
+    let volume = volume(VolumeTarget::Local { path }, DiskFormat::Raw);
+    let held = volumes.hold(&volume, InstanceId::random()).unwrap();
+    let e = volumes.hold(&volume, InstanceId::random()).unwrap_err();
+    assert_eq!(
+        (e.kind(), e.reason()),
+        (crate::error::Kind::Exists, "DISK_EXISTS")
+    );
+    drop(held);
+    volumes.hold(&volume, InstanceId::random()).unwrap();
+}
