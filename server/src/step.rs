@@ -15,7 +15,7 @@ pub use claim::{ClaimResources, ClaimRoot};
 pub use definition::{RedefineGuest, domain_of, plan_of};
 pub use device::{AttachDevice, DetachDevice, Pace};
 pub use disks::{CreateDisks, CreatedDisks, WriteConfigDrive};
-pub use export::{CopyDisk, PlaceImage, UploadImage};
+pub use export::{CopyDisk, PlaceImage, Thaw, UploadImage};
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
 pub use inside::{FreezeGuest, UpdateFolder, WriteGuestFile};

@@ -9,6 +9,7 @@ use crate::support::{Sandbox, guest_request, reason, until};
 
 mod changed;
 mod frozen;
+mod still;
 mod told;
 
 /// Longer than libvirt waits for a sign of life, shorter than a caller's usual patience.

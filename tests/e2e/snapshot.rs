@@ -19,7 +19,7 @@ suite! {
 
 const READY: &str = "GUEST-MILESTONE-ready";
 
-async fn snapshot(
+pub(crate) async fn snapshot(
     sandbox: &Sandbox,
     asked: v1::SnapshotRequest,
     mut seen: impl FnMut(&v1::OperationProgress),
@@ -41,13 +41,13 @@ async fn snapshot(
 }
 
 /// A place that the server may write to.
-fn place(sandbox: &Sandbox, name: &str) -> PathBuf {
+pub(crate) fn place(sandbox: &Sandbox, name: &str) -> PathBuf {
     let folder = sandbox.path().join("export");
     std::fs::create_dir_all(&folder).expect("a folder for images");
     folder.join(name)
 }
 
-fn asked(id: &str, to: Destination) -> v1::SnapshotRequest {
+pub(crate) fn asked(id: &str, to: Destination) -> v1::SnapshotRequest {
     v1::SnapshotRequest {
         instance_id: id.to_owned(),
         image_id: "copy".to_owned(),
@@ -58,7 +58,7 @@ fn asked(id: &str, to: Destination) -> v1::SnapshotRequest {
     }
 }
 
-fn file(path: &std::path::Path) -> Destination {
+pub(crate) fn file(path: &std::path::Path) -> Destination {
     Destination::Path(path.display().to_string())
 }
 

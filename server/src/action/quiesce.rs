@@ -80,9 +80,12 @@ impl Action for Quiesce {
             return task.answer(&Frozen { filesystems, until });
         }
         let until = SystemTime::now() + self.time;
-        let instance = id;
-        let frozen = task.run(FreezeGuest { instance, until }).await;
-        let filesystems = frozen.map_err(|e| failed(id, e))?;
+        let freeze = FreezeGuest {
+            instance: id,
+            until,
+            optional: false,
+        };
+        let filesystems = task.run(freeze).await.map_err(|e| failed(id, e))?;
         task.answer(&Frozen { filesystems, until })
     }
 }

@@ -1,10 +1,13 @@
 //! Snapshot: an image of the root disk as it is at one moment; the instance stays as it is.
 
+mod still;
+
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use self::still::Still;
 use super::{
     Action,
     standing::{Standing, admitted},
@@ -78,41 +81,31 @@ impl Action for Snapshot {
         if let Destination::File(to) = &self.to {
             host.exports.check(to)?;
         }
-        let copy = self.copy(&host, &standing).await?;
+        let mut copy = self.copy(&host, &standing).await?;
         let from = copy.file(&host);
         // A crash may have kept an earlier one from being tidied away.
         file::remove(&from).map_err(|e| Error::internal(format!("an old copy: {e}")))?;
+        let still = Still::hold(task, &standing, self.live).await?;
+        copy.frozen = still.frozen;
+        let on = copy.target.is_some();
         let stops = !self.live && standing.power == PowerState::Running;
         if stops {
             task.run(PauseGuest { instance }).await?;
         }
-        task.run(copy).await?;
+        let quiesced = task.run(copy).await?;
+        if on {
+            still.check(quiesced)?;
+        }
         if stops {
             task.run(UnpauseGuest { instance }).await?;
+            still.release(&host).await?;
         }
-        let Exported { size, sha256 } = match &self.to {
-            Destination::File(to) => {
-                task.run(PlaceImage {
-                    from,
-                    to: to.clone(),
-                })
-                .await?
-            }
-            Destination::Upload { url, authorization } => {
-                let (url, authorization) = (url.clone(), authorization.clone());
-                task.run(UploadImage {
-                    from,
-                    url,
-                    authorization,
-                })
-                .await?
-            }
-        };
+        let Exported { size, sha256 } = self.bring(task, from).await?;
         task.answer(&Snapshotted {
             size,
             sha256: hex::encode(sha256),
             format: self.format,
-            quiesced: false,
+            quiesced,
         })
     }
 
@@ -127,6 +120,24 @@ impl Action for Snapshot {
 }
 
 impl Snapshot {
+    /// Brings the copy to where it was asked for.
+    async fn bring(&self, task: &mut Task, from: PathBuf) -> Result<Exported> {
+        match &self.to {
+            Destination::File(to) => {
+                let to = to.clone();
+                task.run(PlaceImage { from, to }).await
+            }
+            Destination::Upload { url, authorization } => {
+                let upload = UploadImage {
+                    from,
+                    url: url.clone(),
+                    authorization: authorization.clone(),
+                };
+                task.run(upload).await
+            }
+        }
+    }
+
     async fn copy(&self, host: &Host, standing: &Standing) -> Result<CopyDisk> {
         let plan = plan_of(host, &standing.record).await?;
         let root = plan.disks.iter().find(|disk| disk.role == DiskRole::Root);
@@ -142,6 +153,7 @@ impl Snapshot {
             target: on.then(|| root.target.clone()),
             file_name: COPY.to_owned(),
             format: self.format,
+            frozen: None,
         })
     }
 }

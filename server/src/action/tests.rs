@@ -4,6 +4,7 @@ mod change;
 mod devices;
 mod inside;
 mod snapshot;
+mod still;
 
 use std::time::Duration;
 

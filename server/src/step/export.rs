@@ -1,11 +1,12 @@
 //! An image is made of a disk, and brought to where it was asked for.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::inside;
 use crate::{
     domain::Format,
     error::{Error, Kind, Result},
@@ -36,6 +37,18 @@ pub struct CopyDisk {
     pub file_name: String,
     /// Its format.
     pub format: Format,
+    /// Whether the guest's file systems are frozen for it, and when they thaw.
+    #[serde(default)]
+    pub frozen: Option<Thaw>,
+}
+
+/// When a guest that is frozen for a copy thaws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Thaw {
+    /// As soon as the copy is of one moment.
+    OnceBegun,
+    /// Somebody else sees to that.
+    Later,
 }
 
 impl CopyDisk {
@@ -44,18 +57,31 @@ impl CopyDisk {
         host.paths.instance(self.instance).join(&self.file_name)
     }
 
-    /// QEMU copies, beside the guest's own work.
-    async fn live(&self, cx: Cx<'_>, target: &str) -> Result<()> {
+    /// QEMU copies, beside the guest's own work. Whether that was frozen at the copy's moment.
+    async fn live(&self, cx: Cx<'_>, target: &str) -> Result<bool> {
         let copy = DiskCopy {
             target: target.to_owned(),
             file: self.file(cx.host),
             format: self.format,
         };
         cx.host.hypervisor.begin_copy(self.instance, &copy).await?;
+        let known = cx
+            .host
+            .store
+            .quiesced()
+            .borrow()
+            .get(&self.instance)
+            .copied();
+        // Its time may have been over before: then it was thawed, or is about to be.
+        let in_time = known.is_some_and(|known| known.until > SystemTime::now());
+        let frozen = self.frozen.is_some() && in_time;
+        if self.frozen == Some(Thaw::OnceBegun) {
+            inside::thaw(cx.host, self.instance).await?;
+        }
         let mut pause = LOOKS.0;
         loop {
             match cx.host.hypervisor.copied(self.instance).await? {
-                Copied::Done => return Ok(()),
+                Copied::Done => return Ok(frozen),
                 Copied::Failed(why) if why.contains("No space left") => return Err(full()),
                 Copied::Failed(why) => {
                     return Err(Error::internal(format!("the disk was not copied: {why}")));
@@ -74,14 +100,14 @@ impl CopyDisk {
     }
 
     /// Nobody else has the disk open.
-    async fn cold(&self, cx: Cx<'_>) -> Result<()> {
+    async fn cold(&self, cx: Cx<'_>) -> Result<bool> {
         let disk = cx.host.paths.instance(self.instance).join(&self.disk);
         let (report, to) = (cx.report.clone(), self.file(cx.host));
         let show = move |percent| {
             report.advance(Phase::Copy, "", Some(Amount::Percent(percent)));
         };
         tokio::select! {
-            done = flatten((&disk, self.disk_format), (&to, self.format), show) => Ok(done?),
+            done = flatten((&disk, self.disk_format), (&to, self.format), show) => Ok(done.map(|()| false)?),
             () = cx.cancel.cancelled() => Err(cancelled()),
         }
     }
@@ -94,11 +120,12 @@ fn full() -> Error {
 
 #[async_trait]
 impl Step for CopyDisk {
-    type Output = ();
+    /// Whether the guest's file systems were frozen at the copy's moment.
+    type Output = bool;
     const NAME: &'static str = "copy disk";
     const PHASE: Phase = Phase::Copy;
 
-    async fn apply(&self, cx: Cx<'_>) -> Result<()> {
+    async fn apply(&self, cx: Cx<'_>) -> Result<bool> {
         match &self.target {
             Some(target) => self.live(cx, target).await,
             None => self.cold(cx).await,

@@ -213,6 +213,23 @@ impl Step for UpdateFolder {
     }
 }
 
+/// Thaws a guest that is frozen by our own doing. One that does not hear it is left to whoever looks after thaws, who goes
+/// on until it does, or is off.
+///
+/// # Errors
+/// When it cannot be written down.
+pub async fn thaw(host: &Host, id: InstanceId) -> Result<()> {
+    let Err(e) = host.hypervisor.thaw(id).await else {
+        return Ok(host.store.remove_quiesced(id).await?);
+    };
+    warn!(instance = %id, error = %e, "the guest cannot be thawed yet");
+    let due = Quiesced {
+        until: SystemTime::now(),
+        filesystems: 0,
+    };
+    Ok(host.store.put_quiesced(id, due).await?)
+}
+
 /// Freezes the guest's file systems until a time that is written down first: whatever happens, they thaw then.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FreezeGuest {
@@ -220,10 +237,14 @@ pub struct FreezeGuest {
     pub instance: InstanceId,
     /// Until when.
     pub until: SystemTime,
+    /// Whether a guest that cannot be frozen is let go on.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 #[async_trait]
 impl Step for FreezeGuest {
+    /// How many file systems; 0 when it could not be and need not be.
     type Output = u32;
     const NAME: &'static str = "freeze guest";
     const PHASE: Phase = Phase::Quiesce;
@@ -235,7 +256,15 @@ impl Step for FreezeGuest {
             filesystems: 0,
         };
         store.put_quiesced(id, none).await?;
-        let filesystems = cx.host.hypervisor.freeze(id).await?;
+        let filesystems = match cx.host.hypervisor.freeze(id).await {
+            Ok(filesystems) => filesystems,
+            Err(e) if self.optional => {
+                warn!(instance = %id, error = %e, "the guest cannot be frozen, and goes on");
+                thaw(cx.host, id).await?;
+                return Ok(0);
+            }
+            Err(e) => return Err(e.into()),
+        };
         store
             .put_quiesced(id, Quiesced { until, filesystems })
             .await?;
@@ -243,18 +272,11 @@ impl Step for FreezeGuest {
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {
-        let (store, id) = (&host.store, self.instance);
-        match host.hypervisor.thaw(id).await {
-            Ok(_) => Ok(store.remove_quiesced(id).await?),
-            // Whoever looks after the thaws goes on until the guest has heard it, or is off.
-            Err(e) => {
-                warn!(instance = %id, error = %e, "the guest cannot be thawed yet");
-                let now = Quiesced {
-                    until: SystemTime::now(),
-                    filesystems: 0,
-                };
-                Ok(store.put_quiesced(id, now).await?)
-            }
+        // Written down before it was frozen, struck when it was thawed.
+        let frozen = host.store.quiesced().borrow().contains_key(&self.instance);
+        if frozen {
+            thaw(host, self.instance).await?;
         }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Writes and tells so, again and again: a guest that is frozen tells no more.
-const BEAT: &str = r#"
+pub(super) const BEAT: &str = r#"
 (n=0; while :; do n=$((n + 1)); echo $n > /beat && sync && echo "GUEST-BEAT $n" > /dev/console; usleep 200000; done) &"#;
 
 fn for_seconds(id: &str, seconds: i64) -> v1::QuiesceRequest {
@@ -15,7 +15,7 @@ fn for_seconds(id: &str, seconds: i64) -> v1::QuiesceRequest {
 }
 
 /// The last beat that the console shows.
-async fn beat(sandbox: &Sandbox, id: &str) -> u64 {
+pub(super) async fn beat(sandbox: &Sandbox, id: &str) -> u64 {
     let console = console(sandbox, id).await;
     let last = console
         .lines()
