@@ -2,6 +2,7 @@
 
 mod attach_interface;
 mod attach_volume;
+mod crash_dump;
 mod destroy;
 mod detach_interface;
 mod detach_volume;
@@ -14,10 +15,12 @@ mod power_off;
 mod power_on;
 mod pull_image;
 mod quiesce;
+mod reboot;
 mod set_password;
 mod snapshot;
 mod spawn;
 mod standing;
+mod suspend;
 #[cfg(test)]
 mod tests;
 mod update_agent;
@@ -33,6 +36,7 @@ use crate::{
 
 pub use attach_interface::AttachInterface;
 pub use attach_volume::AttachVolume;
+pub use crash_dump::TriggerCrashDump;
 pub use destroy::Destroy;
 pub use detach_interface::DetachInterface;
 pub use detach_volume::{DetachVolume, DetachedBefore, Which};
@@ -41,12 +45,14 @@ pub use host_power::{HostPower, PowerVerb};
 pub use inject_file::InjectFile;
 pub use pause::{Pause, Unpause};
 pub use power_off::{Patience, PowerOff, PoweredOff};
-pub use power_on::PowerOn;
+pub use power_on::{BringBack, PowerOn, is_off};
 pub use pull_image::PullImage;
 pub use quiesce::{Frozen, Quiesce, Thawed, Unquiesce};
+pub use reboot::Reboot;
 pub use set_password::SetAdminPassword;
 pub use snapshot::{Destination, Snapshot, Snapshotted};
 pub use spawn::Spawn;
+pub use suspend::{Resume, Suspend};
 pub use update_agent::{UpdateAgent, Updated};
 
 /// The recipe of one verb.

@@ -61,6 +61,7 @@ pub struct App {
     observer: Observer,
     scribe: Option<Scribe>,
     drain_timeout: Duration,
+    resume: bool,
     // The state directory is ours until this is dropped.
     _lock: File,
 }
@@ -123,6 +124,7 @@ impl App {
             scribe: Some(scribe),
             _lock: lock,
             drain_timeout: config.drain_timeout,
+            resume: config.guests.resume_state_on_host_boot,
         })
     }
 
@@ -180,7 +182,7 @@ impl App {
         }
         work.spawn(recover(
             self.host.clone(),
-            self.operations.clone(),
+            (self.operations.clone(), self.resume),
             health,
             self.drain.clone(),
         ));
@@ -255,8 +257,14 @@ async fn serve_page(page: Option<Page>, observer: Observer, close: CancellationT
     page.serve(Arc::new(scrape), close).await;
 }
 
-/// Looks after what an earlier life left, until it has succeeded once; then lets callers in.
-async fn recover(host: Arc<Host>, operations: Operations, health: Health, stop: CancellationToken) {
+/// Looks after what an earlier life left, until it has succeeded once; then lets callers in, and brings back guests that
+/// should run.
+async fn recover(
+    host: Arc<Host>,
+    (operations, resume): (Operations, bool),
+    health: Health,
+    stop: CancellationToken,
+) {
     let recovered = async {
         while let Err(e) = recover::run(&host).await {
             error!(error = %e, "what an earlier run left cannot be looked after yet");
@@ -265,6 +273,9 @@ async fn recover(host: Arc<Host>, operations: Operations, health: Health, stop: 
         operations.open();
         health.serving().await;
         info!("ready");
+        if resume {
+            recover::bring_back(&host, &operations).await;
+        }
     };
     tokio::select! {
         () = recovered => {}

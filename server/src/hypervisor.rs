@@ -14,6 +14,7 @@ mod news;
 mod node;
 pub mod power;
 mod public;
+pub mod save;
 mod signals;
 pub mod stats;
 
@@ -30,6 +31,7 @@ use self::{
     copy::Copying,
     device::Devices,
     power::Power,
+    save::Save,
     stats::{Groups, HostCounters, MonitorCounters},
 };
 use crate::{
@@ -84,9 +86,10 @@ pub struct Capabilities {
 }
 
 /// How `start` leaves the vCPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StartMode {
     /// Running.
+    #[default]
     Running,
     /// Stopped, until [`Power::resume`].
     Paused,
@@ -327,7 +330,7 @@ pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 /// The one seam between computelet and whatever runs its guests.
 #[async_trait]
 pub trait Hypervisor:
-    Agent + Consoles + Copying + Devices + Node + Power + Send + Sync + std::fmt::Debug + 'static
+    Agent + Consoles + Copying + Devices + Node + Power + Save + Send + Sync + std::fmt::Debug + 'static
 {
     /// Whether it can be asked, now and from now on.
     fn link(&self) -> watch::Receiver<Link>;

@@ -275,8 +275,16 @@ impl Operations {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));
         }
+        self.speak(&record);
         info!(?state, "operation ended");
         record
+    }
+
+    /// What a reboot is made of was kept quiet: when it has failed, how the guest stands is news.
+    fn speak(&self, ended: &OperationRecord) {
+        if ended.state != OperationState::Succeeded && ended.verb == Verb::Reboot {
+            self.host.hypervisor.reread();
+        }
     }
 
     /// Ends an operation that could not be undone: its steps stay written down.
@@ -292,6 +300,7 @@ impl Operations {
         if let Err(e) = self.host.store.put_operation(record.clone()).await {
             error!(error = %e, "the end of the operation cannot be written down");
         }
+        self.speak(&record);
         record
     }
 
@@ -423,6 +432,14 @@ impl Operations {
     /// When callers were let in.
     pub fn opened(&self) -> Option<SystemTime> {
         self.registry.lock().opened
+    }
+
+    /// Whether a reboot has the instance: then its guest is off only for a moment.
+    pub fn reboots(&self, instance: InstanceId) -> bool {
+        let registry = self.registry.lock();
+        let holder = registry.holds.get(&instance);
+        let live = holder.and_then(|holder| registry.live.get(holder));
+        live.is_some_and(|live| live.reporter.record().verb == Verb::Reboot)
     }
 
     /// How many operations run.

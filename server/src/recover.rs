@@ -8,9 +8,10 @@
 //!   any other change       ──▶ undone; the operation failed, interrupted, and says how the guest stands
 //!
 //! Nothing is begun, and no guest is judged, before the hypervisor answers and has found its own guests again: unreachable
-//! is not deleted. What cannot be undone or finished stays listed, and keeps nobody else waiting. A guest of ours that the
+//! is not deleted. Last, guests that should run and do not are started, if the operator wants it ([`guests`]). What cannot be undone or finished stays listed, and keeps nobody else waiting. A guest of ours that the
 //! store does not know is told in the log and left alone.
 
+mod guests;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,8 @@ use std::{
 };
 
 use tracing::{error, info, warn};
+
+pub use guests::bring_back;
 
 use crate::{
     action::{Action, Destroy},
@@ -126,7 +129,10 @@ async fn change(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
                 let cause = ended.error.take();
                 ended.error = cause.map(|e| e.with("power_state", guest.state.as_str()));
             }
-            Ok(host.store.settle(ended, None).await?)
+            host.store.settle(ended, None).await?;
+            // What a reboot is made of was kept quiet.
+            host.hypervisor.reread();
+            Ok(())
         }
         Err(e) if e.passes() => Err(e),
         Err(e) => leave(host, record, &e).await,

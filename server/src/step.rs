@@ -9,6 +9,7 @@ mod guest;
 mod image;
 pub mod inside;
 mod power;
+mod save;
 pub mod vifs;
 
 pub use claim::{ClaimResources, ClaimRoot};
@@ -19,7 +20,8 @@ pub use export::{CopyDisk, PlaceImage, Thaw, UploadImage};
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
 pub use inside::{FreezeGuest, UpdateFolder, WriteGuestFile};
-pub use power::{PauseGuest, StopGuest, UnpauseGuest};
+pub use power::{PauseGuest, ReturnGuest, StopGuest, UnpauseGuest};
+pub use save::{RestoreGuest, SaveGuest};
 pub use vifs::{PlugVifs, UnplugVif};
 
 use crate::{
@@ -51,6 +53,9 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         CopyDisk::NAME => Begun::read::<CopyDisk>(row),
         PlaceImage::NAME => Begun::read::<PlaceImage>(row),
         UploadImage::NAME => Begun::read::<UploadImage>(row),
+        ReturnGuest::NAME => Begun::read::<ReturnGuest>(row),
+        SaveGuest::NAME => Begun::read::<SaveGuest>(row),
+        RestoreGuest::NAME => Begun::read::<RestoreGuest>(row),
         StopGuest::NAME => Begun::read::<StopGuest>(row),
         WriteGuestFile::NAME => Begun::read::<WriteGuestFile>(row),
         UpdateFolder::NAME => Begun::read::<UpdateFolder>(row),

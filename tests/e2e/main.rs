@@ -34,6 +34,7 @@ mod guest;
 mod host;
 mod host_ctl;
 mod images;
+mod lifecycle;
 mod listing;
 mod ownership;
 mod polyglot;

@@ -20,7 +20,7 @@ pub async fn state(sandbox: &Sandbox, id: &str) -> PowerState {
     told.into_inner().info.unwrap().state()
 }
 
-async fn off(
+pub async fn off(
     sandbox: &Sandbox,
     asked: v1::PowerOffRequest,
 ) -> Result<(v1::PoweredOff, Vec<v1::Phase>), Status> {

@@ -69,6 +69,10 @@ impl Action for PowerOff {
                 forced = true;
             }
         }
+        // Last, because it cannot be taken back.
+        if standing.power == PowerState::Suspended {
+            task.host().hypervisor.discard(instance).await?;
+        }
         task.answer(&PoweredOff { forced })?;
         task.keep(standing.record.wanting(Wanted::Off));
         Ok(())

@@ -11,7 +11,7 @@ use crate::{
     action::Action,
     error::{Error, Kind, Result},
     host::{Claim, Host},
-    hypervisor::HypervisorError,
+    hypervisor::{HypervisorError, StartMode},
     model::{
         Bytes, InstanceId, InstanceRecord, InstanceSpec, InstanceState, OperationId, Phase, Verb,
         Wanted,
@@ -209,7 +209,8 @@ impl Action for Spawn {
         })
         .await?;
         let signals = task.host().hypervisor.signals(instance);
-        task.run(StartGuest { instance }).await?;
+        let mode = StartMode::Running;
+        task.run(StartGuest { instance, mode }).await?;
         task.report().mark(Phase::Running, "the guest runs");
         record.state = InstanceState::Active;
         record.launched = Some(SystemTime::now());

@@ -24,7 +24,7 @@ pub(super) use instance::{Look, Seen, disk, format, instance, interface};
 pub(super) use out::{duration, operation, power_state, progress, timestamp};
 pub(super) use sample::{Watch, block_watch, instance_watch, interface_watch};
 pub(super) use spawn::{block_device, spawn};
-pub(super) use stats::{block_counters, interface_counters};
+pub(super) use stats::{block_counters, cpu_counters, interface_counters, memory};
 pub(super) use vif::vif;
 
 use computedriver::v1;

@@ -1,5 +1,6 @@
 //! InstanceService: what is served of it.
 
+mod diagnostics;
 mod image;
 mod listing;
 mod power;
@@ -19,10 +20,10 @@ use super::{
     work::{Reply, Streamed},
 };
 use crate::{
-    action::{Destroy, Spawn},
+    action::{Destroy, Spawn, is_off},
     error::Error,
     hypervisor::{GuestInfo, HypervisorError},
-    model::{InstanceId, InstanceRecord, InstanceState, PowerState, Verb},
+    model::{InstanceId, InstanceRecord, InstanceState, PowerState, Verb, Wanted},
     operation::RequestKey,
     plan::{self, Plan},
     task::Progress,
@@ -48,12 +49,26 @@ impl Api {
     /// The guest as the hypervisor sees it. Unreachable is UNKNOWN; known here but not there is NOSTATE, never gone.
     pub(super) async fn guest(&self, record: &InstanceRecord) -> Result<GuestInfo, Error> {
         match self.host.hypervisor.info(record.spec.id).await {
-            Ok(info) => Ok(info),
+            Ok(info) => Ok(self.meant(record, info)),
             Err(HypervisorError::NotFound(_)) => Ok(silent(record, PowerState::NoState)),
             Err(HypervisorError::Unavailable { .. } | HypervisorError::Timeout { .. }) => {
                 Ok(silent(record, PowerState::Unknown))
             }
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// A guest that is off in the middle of a reboot, or held by the hypervisor as it starts, stands as its owner wants it.
+    fn meant(&self, record: &InstanceRecord, guest: GuestInfo) -> GuestInfo {
+        let state = match record.wanted {
+            Wanted::Running => PowerState::Running,
+            Wanted::Paused => PowerState::Paused,
+            Wanted::Off | Wanted::Suspended => guest.state,
+        };
+        let between = is_off(guest.state) || guest.state == PowerState::Paused;
+        match between && self.operations.reboots(record.spec.id) {
+            true => GuestInfo { state, ..guest },
+            false => guest,
         }
     }
 
@@ -301,6 +316,33 @@ impl InstanceService for Api {
     ) -> Reply<Answers<v1::StreamInstancesResponse>> {
         let answers = listing::stream(self, &request.into_inner());
         Ok(Response::new(answers))
+    }
+
+    async fn reboot(&self, request: Request<v1::RebootRequest>) -> Streamed<v1::RebootResponse> {
+        self.do_reboot(request).await
+    }
+
+    async fn suspend(&self, request: Request<v1::SuspendRequest>) -> Streamed<v1::SuspendResponse> {
+        self.do_suspend(request).await
+    }
+
+    async fn resume(&self, request: Request<v1::ResumeRequest>) -> Streamed<v1::ResumeResponse> {
+        self.do_resume(request).await
+    }
+
+    async fn trigger_crash_dump(
+        &self,
+        request: Request<v1::TriggerCrashDumpRequest>,
+    ) -> Reply<v1::TriggerCrashDumpResponse> {
+        self.do_trigger_crash_dump(request).await
+    }
+
+    async fn get_diagnostics(
+        &self,
+        request: Request<v1::GetDiagnosticsRequest>,
+    ) -> Reply<v1::GetDiagnosticsResponse> {
+        let told = self.diagnosed(request.get_ref()).await;
+        told.map(Response::new)
     }
 
     async fn power_off(

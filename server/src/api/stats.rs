@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Kind},
     hypervisor::{
         HypervisorError,
-        stats::{Groups, MonitorCounters},
+        stats::{Groups, HostCounters, MonitorCounters},
     },
     model::InstanceId,
     plan,
@@ -44,19 +44,32 @@ fn known(id: InstanceId, e: HypervisorError) -> Error {
 }
 
 impl Api {
-    /// The counters of a guest's disks, asked of its monitor.
-    async fn disks(&self, id: InstanceId) -> Result<MonitorCounters, Error> {
+    /// Counters that only the guest's monitor knows.
+    pub(super) async fn monitored(
+        &self,
+        id: InstanceId,
+        groups: Groups,
+    ) -> Result<MonitorCounters, Error> {
         let limit = Instant::now() + PATIENCE;
         loop {
-            match self
-                .host
-                .hypervisor
-                .monitor_counters(id, Groups::BLOCK)
-                .await
-            {
+            match self.host.hypervisor.monitor_counters(id, groups).await {
                 Err(HypervisorError::Busy) if Instant::now() < limit => sleep(AGAIN).await,
                 counted => return counted.map_err(|e| known(id, e)),
             }
+        }
+    }
+
+    /// Counters that the host keeps of a guest that is on.
+    pub(super) async fn counted(
+        &self,
+        id: InstanceId,
+        groups: Groups,
+    ) -> Result<HostCounters, Error> {
+        let counted = self.host.hypervisor.host_counters_of(id, groups).await;
+        let counted = counted.map_err(|e| known(id, e))?;
+        match counted.life {
+            0 => Err(off(id)),
+            _ => Ok(counted),
         }
     }
 
@@ -75,7 +88,7 @@ impl Api {
         let mut disks = plan.disks.iter();
         let disk = disks.find(|disk| disk.id.as_str() == request.disk_id);
         let disk = disk.ok_or_else(absent)?;
-        let counted = self.disks(id).await?;
+        let counted = self.monitored(id, Groups::BLOCK).await?;
         let mut counted = counted.disks.iter();
         let counted = counted.find(|(target, _)| *target == disk.target);
         let (_, counted) = counted.ok_or_else(absent)?;
@@ -97,12 +110,7 @@ impl Api {
                 .with("instance_id", id)
                 .with("interface_id", &request.interface_id)
         })?;
-        let hypervisor = &self.host.hypervisor;
-        let counted = hypervisor.host_counters_of(id, Groups::INTERFACE).await;
-        let counted = counted.map_err(|e| known(id, e))?;
-        if counted.life == 0 {
-            return Err(off(id));
-        }
+        let counted = self.counted(id, Groups::INTERFACE).await?;
         let mac = vif.mac.to_string();
         let mut counted = counted.interfaces.into_iter();
         let counted = counted.find(|(known, _)| *known == mac);

@@ -200,6 +200,8 @@ pub struct Guests {
     pub tcg_cache_mib: Option<u64>,
     /// The largest console log of a guest, before its older half is dropped.
     pub console_log_max: Bytes,
+    /// Whether guests that should run are started when the server finds them off, as after the host restarted.
+    pub resume_state_on_host_boot: bool,
 }
 
 impl Guests {
@@ -216,6 +218,7 @@ impl Guests {
             tcg_cache_mib: Some(keys.within("guests.tcg_cache_mib", 0, 0..=16_384))
                 .filter(|mib| *mib > 0),
             console_log_max: mebibytes(keys.within("guests.console_log_max_mib", 16, 1..=4096)),
+            resume_state_on_host_boot: keys.take("guests.resume_state_on_host_boot", true),
         };
         match (guests.cpu_mode, &guests.cpu_model) {
             (CpuMode::Custom, None) => keys.refuse(

@@ -12,6 +12,7 @@ mod fault;
 mod guest;
 mod node;
 mod power;
+mod save;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -335,7 +336,10 @@ impl Hypervisor for Fake {
         self.enter("destroy").await?;
         let was_on = self.ours(id, |held, _| {
             let was_on = is_on(*held);
-            *held = PowerState::Shutdown;
+            // What is saved outlives a cut of the power.
+            if *held != PowerState::Suspended {
+                *held = PowerState::Shutdown;
+            }
             was_on
         });
         if matches!(was_on, Ok(true)) {

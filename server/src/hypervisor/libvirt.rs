@@ -1,14 +1,14 @@
 //! The hypervisor through libvirt: its QEMU driver inside this process, or a libvirt that runs already.
 //!
 //! ```text
-//!   Libvirt ── call ──▶ Pool (cheap · slow · monitor · agent) ──▶ worker ── connection ──▶ libvirt
+//!   Libvirt ── call ──▶ Pool (cheap · slow · long · monitor · agent) ──▶ worker ── connection ──▶ libvirt
 //!      ▲ link, signals                                                                       │
 //!      └── supervisor (connects, reconnects) ◀── event thread (one, libvirt's own loop) ◀────────┘
 //! ```
 //!
-//! Four pools, because calls differ in what they wait for: cheap ones for a lock, slow ones for QEMU to start or to go,
-//! those to a guest's monitor for QEMU to turn, and those to its agent for the guest's good will. None may make another
-//! kind wait.
+//! Five pools, because calls differ in what they wait for: cheap ones for a lock, slow ones for QEMU to start or to go,
+//! long ones for a guest's memory to be written or read, those to a guest's monitor for QEMU to turn, and those to its
+//! agent for the guest's good will. None may make another kind wait.
 //! Each worker has its own connection; one that is in this process is everybody's.
 //! A call that runs over its limit goes on by itself; its caller is told that it may still take effect.
 
@@ -36,6 +36,7 @@ mod node;
 mod power;
 mod process;
 mod reaper;
+mod save;
 mod settings;
 mod settle;
 mod stray;
@@ -99,6 +100,12 @@ const AGENT: Size = Size {
 };
 /// In our own process each costs a thread that sleeps, and none of a daemon's.
 const AGENT_WORKERS_EMBEDDED: usize = 16;
+/// Memory is written as fast as the disk goes; more at a time make each slower and none done earlier.
+const LONG: Size = Size {
+    workers: 2,
+    queue: 64,
+    given_up: GIVEN_UP,
+};
 /// Below libvirtd's own 20 workers, so that it still answers others when all of these hang.
 const GIVEN_UP: usize = 8;
 /// In our own process a call that hangs costs a thread and nobody's turn.
@@ -114,6 +121,7 @@ pub struct Libvirt {
     exchange: Arc<Exchange>,
     cheap: Arc<Pool>,
     slow: Arc<Pool>,
+    long: Arc<Pool>,
     monitor: Arc<Pool>,
     agent: Arc<Pool>,
     counters: Arc<Counters>,
@@ -165,6 +173,7 @@ impl Libvirt {
         let libvirt = Self {
             cheap: Pool::start("libvirt-cheap", CHEAP)?,
             slow: Pool::start("libvirt-slow", slow)?,
+            long: Pool::start("libvirt-long", LONG)?,
             monitor: Pool::start("libvirt-monitor", monitor)?,
             agent: Pool::start("libvirt-agent", agent)?,
             counters: Arc::new(Counters::new(pids)),
@@ -181,8 +190,14 @@ impl Libvirt {
         Ok(Arc::new(libvirt))
     }
 
-    fn pools(&self) -> [&Arc<Pool>; 4] {
-        [&self.cheap, &self.slow, &self.monitor, &self.agent]
+    fn pools(&self) -> [&Arc<Pool>; 5] {
+        [
+            &self.cheap,
+            &self.slow,
+            &self.long,
+            &self.monitor,
+            &self.agent,
+        ]
     }
 
     async fn define_xml(&self, id: InstanceId, xml: String) -> Result<()> {

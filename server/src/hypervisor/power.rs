@@ -26,4 +26,7 @@ pub trait Power {
     /// Asks the guest to switch itself off, and does not wait for it; success when it is off. `Agent` when it is to be
     /// asked by an agent that does not answer.
     async fn shutdown(&self, id: InstanceId, by: Ask) -> Result<()>;
+
+    /// Sends the guest an interrupt that it cannot mask.
+    async fn interrupt(&self, id: InstanceId) -> Result<()>;
 }

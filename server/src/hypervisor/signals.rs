@@ -68,6 +68,12 @@ impl Signals {
         guests.get(&id).map(|guest| guest.borrow().turns)
     }
 
+    /// Why the guest's power is what it is, in the words told last.
+    pub(crate) fn last(&self, id: InstanceId) -> Option<&'static str> {
+        let guests = self.guests.lock();
+        guests.get(&id).and_then(|guest| guest.borrow().reason)
+    }
+
     /// Tells a lifecycle event. Nobody's guest is nobody's news.
     pub(crate) fn change(&self, id: InstanceId, change: Change) {
         self.tell(id, change.event(id), |signal| {

@@ -1,7 +1,7 @@
 //! What the hypervisor's news mean to whoever has seen all events so far. Pure.
 
 use crate::{
-    model::{Event, EventKind, InstanceId, PowerState, Standing},
+    model::{Event, EventKind, InstanceId, PowerState, Standing, Verb},
     store::Subject,
 };
 
@@ -26,8 +26,43 @@ impl Subject for Heard {
     }
 }
 
-/// The events to tell, to someone who knows how the instance stood.
-pub(super) fn weigh(heard: &Heard, before: &Standing) -> Vec<Event> {
+/// The events to tell, to someone who knows how the instance stood, while that verb is at work on it.
+pub(super) fn weigh(heard: &Heard, before: &Standing, at_work: Option<Verb>) -> Vec<Event> {
+    let events = news(heard, before);
+    match at_work {
+        Some(Verb::Reboot) => events
+            .into_iter()
+            .filter_map(|event| in_reboot(event, before))
+            .collect(),
+        _ => events,
+    }
+}
+
+/// A reboot is told as one, at its end: nobody is to take the instance for one that has stopped.
+fn in_reboot(event: Event, before: &Standing) -> Option<Event> {
+    use EventKind::{Paused, Resumed, ShuttingDown, Started, Stopped};
+    match (event.kind, event.instance) {
+        // Its agent went with it, and comes back with an event of its own.
+        (Stopped, Some(guest)) if before.agent => {
+            Some(Event::of(guest, EventKind::AgentDisconnected))
+        }
+        (Started | Stopped | ShuttingDown | Paused | Resumed, _) => None,
+        _ => Some(event),
+    }
+}
+
+/// Whether it says that the guest switched itself off: its owner wants it off from now on, as in Nova.
+pub(super) fn left(heard: &Heard) -> Option<InstanceId> {
+    match heard {
+        Heard::Event(event) if event.kind == EventKind::Stopped => {
+            let by_itself = event.reason.as_deref() == Some("SHUTDOWN");
+            event.instance.filter(|_| by_itself)
+        }
+        _ => None,
+    }
+}
+
+fn news(heard: &Heard, before: &Standing) -> Vec<Event> {
     match heard {
         Heard::Event(event) if is_news(event, before) => vec![event.clone()],
         Heard::Event(_) => Vec::new(),
@@ -135,7 +170,7 @@ mod tests {
     }
 
     fn kinds(heard: &Heard, before: &Standing) -> Vec<EventKind> {
-        let events = weigh(heard, before);
+        let events = weigh(heard, before, None);
         events.iter().map(|event| event.kind).collect()
     }
 
@@ -171,7 +206,7 @@ mod tests {
                 power: before,
                 ..Standing::default()
             };
-            let told = weigh(&observed(guest, &standing(now)), &before);
+            let told = weigh(&observed(guest, &standing(now)), &before, None);
             let kinds: Vec<_> = told.iter().map(|event| event.kind).collect();
             assert_eq!(kinds, Vec::from_iter(kind), "{before:?} {now:?}");
             let read = |event: &Event| event.reason.as_deref() == Some("OBSERVED");
@@ -211,6 +246,50 @@ mod tests {
     }
 
     #[test]
+    fn what_a_reboot_is_made_of_is_nobodys_news() {
+        let guest = InstanceId::random();
+        let told = |kind, power, before: &Standing| {
+            let heard = Heard::Event(Event::of(guest, kind).power(power));
+            let events = weigh(&heard, before, Some(Verb::Reboot));
+            events.iter().map(|event| event.kind).collect::<Vec<_>>()
+        };
+        use EventKind::{AgentDisconnected, Crashed, Rebooted, ShuttingDown, Started, Stopped};
+        use PowerState::{Running, Shutdown};
+        let runs = standing(Running);
+        assert_eq!(told(ShuttingDown, Running, &runs), []);
+        assert_eq!(told(Stopped, Shutdown, &runs), []);
+        assert_eq!(told(Started, Running, &runs), []);
+        assert_eq!(told(Rebooted, Running, &runs), [Rebooted]);
+        assert_eq!(told(Crashed, Shutdown, &runs), [Crashed]);
+        let agent = Standing {
+            agent: true,
+            ..runs.clone()
+        };
+        assert_eq!(told(Stopped, Shutdown, &agent), [AgentDisconnected]);
+        let read = weigh(
+            &observed(guest, &standing(Shutdown)),
+            &runs,
+            Some(Verb::Reboot),
+        );
+        assert_eq!(read, []);
+    }
+
+    #[test]
+    fn only_a_guest_that_switched_itself_off_has_left() {
+        let guest = InstanceId::random();
+        let stopped = |why: &str| {
+            let event = Event::of(guest, EventKind::Stopped);
+            left(&Heard::Event(
+                event.power(PowerState::Shutdown).because(why),
+            ))
+        };
+        assert_eq!(stopped("shutdown"), Some(guest));
+        for other in ["destroyed", "terminated", "observed", "stopped"] {
+            assert_eq!(stopped(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_start_is_told_once() {
         let guest = InstanceId::random();
         let resumed = Event::of(guest, EventKind::Resumed).power(PowerState::Running);
@@ -240,7 +319,7 @@ mod tests {
             (VifPlugged, "a"),
         ] {
             let heard = Heard::Event(Event::of(guest, kind).device(vif));
-            for event in weigh(&heard, &standing) {
+            for event in weigh(&heard, &standing, None) {
                 standing = standing.after(&event);
                 told.push((event.kind, event.device.unwrap()));
             }

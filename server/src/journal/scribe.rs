@@ -7,7 +7,7 @@ use tracing::{debug, error, warn};
 
 use super::{
     Ask, Inkwell,
-    news::{Heard, weigh},
+    news::{Heard, left, weigh},
 };
 use crate::{
     hypervisor::{Hearing, Hypervisor, HypervisorError, News},
@@ -179,6 +179,11 @@ impl Scribe {
                 pause = (pause * 2).min(RETRY.1);
             }
             debug!(count = heard.len(), "news written down");
+            for guest in heard.iter().filter_map(left) {
+                if let Err(e) = self.store.leave_off(guest).await {
+                    warn!(instance = %guest, error = %e, "that the guest switched itself off is not kept");
+                }
+            }
             heard = rest;
         }
     }

@@ -102,6 +102,15 @@ pub struct Rescue {
 }
 
 impl InstanceRecord {
+    /// The same, its guest started just now.
+    #[must_use]
+    pub fn started(&self, wanted: Wanted) -> Self {
+        Self {
+            launched: Some(SystemTime::now()),
+            ..self.wanting(wanted)
+        }
+    }
+
     /// The same, its owner wanting something else of the guest.
     #[must_use]
     pub fn wanting(&self, wanted: Wanted) -> Self {

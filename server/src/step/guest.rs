@@ -52,6 +52,9 @@ const START_TRIES: u32 = 5;
 pub struct StartGuest {
     /// Which one.
     pub instance: InstanceId,
+    /// How; not needed for the way back.
+    #[serde(skip)]
+    pub mode: StartMode,
 }
 
 #[async_trait]
@@ -61,7 +64,7 @@ impl Step for StartGuest {
     const PHASE: Phase = Phase::Start;
 
     async fn apply(&self, cx: Cx<'_>) -> Result<()> {
-        let start = || cx.host.hypervisor.start(self.instance, StartMode::Running);
+        let start = || cx.host.hypervisor.start(self.instance, self.mode);
         for _ in 1..START_TRIES {
             match start().await {
                 Err(HypervisorError::Failed { message, .. }) if message.contains(PORT_TAKEN) => {

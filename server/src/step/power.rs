@@ -61,6 +61,30 @@ impl Step for UnpauseGuest {
     }
 }
 
+/// Changes nothing; written down before the guest is asked to go for a while, so that on the way back it runs again.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReturnGuest {
+    /// Which one.
+    pub instance: InstanceId,
+    /// How it was.
+    pub was: PowerState,
+}
+
+#[async_trait]
+impl Step for ReturnGuest {
+    type Output = ();
+    const NAME: &'static str = "return guest";
+    const PHASE: Phase = Phase::Stop;
+
+    async fn apply(&self, _cx: Cx<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn revert(&self, host: &Host) -> Result<()> {
+        back(host, self.instance, self.was).await
+    }
+}
+
 /// Stops the guest at once, as if its power was cut. On the way back it boots anew: what it had in memory is lost, as with
 /// any power cut.
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,19 +106,24 @@ impl Step for StopGuest {
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {
-        let mode = match self.was {
-            PowerState::Running => StartMode::Running,
-            PowerState::Paused => StartMode::Paused,
-            _ => return Ok(()),
-        };
-        match power(host, self.instance).await? {
-            // It was never stopped.
-            PowerState::Running | PowerState::Paused => Ok(()),
-            _ => Ok(host.hypervisor.start(self.instance, mode).await?),
-        }
+        back(host, self.instance, self.was).await
     }
 }
 
-async fn power(host: &Host, id: InstanceId) -> Result<PowerState> {
+/// Has a guest that was on started again, when it is off.
+async fn back(host: &Host, id: InstanceId, was: PowerState) -> Result<()> {
+    let mode = match was {
+        PowerState::Running => StartMode::Running,
+        PowerState::Paused => StartMode::Paused,
+        _ => return Ok(()),
+    };
+    match power(host, id).await? {
+        // It was never stopped.
+        PowerState::Running | PowerState::Paused => Ok(()),
+        _ => Ok(host.hypervisor.start(id, mode).await?),
+    }
+}
+
+pub(super) async fn power(host: &Host, id: InstanceId) -> Result<PowerState> {
     Ok(host.hypervisor.info(id).await?.state)
 }

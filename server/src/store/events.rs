@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{Result, Store, StoreError, blocking, micros};
 use crate::{
     metrics::EVENTS,
-    model::{Entry, Event, InstanceId, OperationId, PowerState, Standing},
+    model::{Entry, Event, InstanceId, OperationId, PowerState, Standing, Verb},
 };
 
 /// Events kept in memory: less than a MB, and more than a busy host makes while a watcher comes around.
@@ -162,6 +162,19 @@ pub(super) fn holder(
     Ok(id.and_then(|id| id.parse().ok()))
 }
 
+/// What is at work on the instance now, and has not failed.
+pub(super) fn at_work(transaction: &Transaction<'_>, instance: InstanceId) -> Result<Option<Verb>> {
+    let verb: Option<String> = transaction
+        .prepare_cached(
+            "SELECT verb FROM operations WHERE instance = ?1 AND ended IS NULL AND state = 'RUNNING'
+             ORDER BY begun DESC LIMIT 1",
+        )?
+        .query_row([instance.to_string()], |row| row.get(0))
+        .optional()?;
+    let mut all = Verb::ALL.iter().copied();
+    Ok(verb.and_then(|word| all.find(|verb| verb.as_str() == word)))
+}
+
 fn standing(transaction: &Transaction<'_>, instance: InstanceId) -> Result<Standing> {
     let row: Option<(Option<String>, bool, String)> = transaction
         .prepare_cached("SELECT power, agent, plugged FROM standings WHERE instance = ?1")?
@@ -254,23 +267,26 @@ impl Store {
     }
 
     /// Writes down what was heard, all of it or none. `weigh` says which events each piece of news is, seen from how its
-    /// instance stands. Events of an instance are told under the operation that holds it.
+    /// instance stands and from what is at work on it. Events of an instance are told under the operation that holds it.
     ///
     /// # Errors
     /// When the database fails; then nothing has changed.
     pub async fn journal<T, F>(&self, heard: Vec<T>, weigh: F) -> Result<()>
     where
         T: Send + 'static,
-        F: Fn(&T, &Standing) -> Vec<Event> + Send + 'static,
+        F: Fn(&T, &Standing, Option<Verb>) -> Vec<Event> + Send + 'static,
         T: Subject,
     {
         self.write_events(move |transaction, pen| {
             for news in &heard {
-                let before = match news.subject() {
-                    Some(instance) => standing(transaction, instance)?,
-                    None => Standing::default(),
+                let (before, verb) = match news.subject() {
+                    Some(instance) => (
+                        standing(transaction, instance)?,
+                        at_work(transaction, instance)?,
+                    ),
+                    None => Default::default(),
                 };
-                let events = weigh(news, &before).into_iter();
+                let events = weigh(news, &before, verb).into_iter();
                 events
                     .map(|event| held(transaction, event))
                     .try_for_each(|event| pen.write(event?))?;

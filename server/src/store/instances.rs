@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use rusqlite::{Connection, Transaction, params};
 
 use super::{Result, Store, events, quiesced};
-use crate::model::{Event, EventKind, InstanceId, InstanceRecord, InstanceState};
+use crate::model::{Event, EventKind, InstanceId, InstanceRecord, InstanceState, Wanted};
 
 type Records = BTreeMap<InstanceId, Arc<InstanceRecord>>;
 
@@ -69,6 +69,40 @@ impl Store {
         self.write(move |transaction| put(transaction, &written))
             .await?;
         self.instances.write().insert(record.spec.id, record);
+        Ok(())
+    }
+
+    /// Writes down that the guest is to stay off, as it switched itself off; nothing while an operation has the instance,
+    /// which knows better.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing has changed.
+    pub async fn leave_off(&self, id: InstanceId) -> Result<()> {
+        let known = self.instance(id);
+        let on = |record: &InstanceRecord| {
+            let wanted = matches!(record.wanted, Wanted::Running | Wanted::Paused);
+            wanted && record.state == InstanceState::Active
+        };
+        let Some(known) = known.filter(|known| on(known)) else {
+            return Ok(());
+        };
+        let record = Arc::new(known.wanting(Wanted::Off));
+        let written = record.clone();
+        let free = self
+            .write(move |transaction| {
+                let free = events::holder(transaction, id)?.is_none();
+                if free {
+                    put(transaction, &written)?;
+                }
+                Ok(free)
+            })
+            .await?;
+        if free && let Some(kept) = self.instances.write().get_mut(&id) {
+            // What an operation has written since is newer.
+            if Arc::ptr_eq(kept, &known) {
+                *kept = record;
+            }
+        }
         Ok(())
     }
 

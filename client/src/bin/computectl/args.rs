@@ -7,8 +7,8 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
-    capabilities, completions, console, console_access, console_log, destroy, events, guest, host,
-    images, ops, power, show, snapshot, spawn, stats, text, top, vnc, volume,
+    capabilities, completions, console, console_access, console_log, destroy, diagnostics, events,
+    guest, host, images, ops, power, show, snapshot, spawn, stats, text, top, vnc, volume,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -72,6 +72,16 @@ pub(crate) enum Command {
     ConsolePool(console_access::PoolArgs),
     /// Make an image of an instance's root disk.
     Snapshot(snapshot::SnapshotArgs),
+    /// Restart an instance: it is asked first, unless told otherwise.
+    Reboot(power::RebootArgs),
+    /// Save an instance's memory to disk and stop it.
+    Suspend(power::OneArgs),
+    /// Bring a suspended instance back.
+    Resume(power::OneArgs),
+    /// Interrupt an instance's guest, which dumps, crashes or ignores it as it is set up to.
+    CrashDump(power::OneArgs),
+    /// All that is measured of an instance that runs.
+    Diagnostics(diagnostics::DiagnosticsArgs),
     /// Print the log of an instance's serial console.
     ConsoleLog(console_log::ConsoleLogArgs),
     /// What happened: events of instances, operations and the host.

@@ -7,6 +7,7 @@ mod console;
 mod console_access;
 mod console_log;
 mod destroy;
+mod diagnostics;
 mod events;
 mod exit;
 mod guest;
@@ -68,6 +69,11 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::ConsoleAccess(args) => console_access::access(args, session, out).await,
         Command::ConsolePool(args) => console_access::pool(args, session, out).await,
         Command::Snapshot(args) => snapshot::run(args, session, out).await,
+        Command::Reboot(args) => power::reboot(args, session, out).await,
+        Command::Suspend(args) => power::suspend(args, session, out).await,
+        Command::Resume(args) => power::resume(args, session, out).await,
+        Command::CrashDump(args) => power::crash_dump(args, session, out).await,
+        Command::Diagnostics(args) => diagnostics::run(args, session, out).await,
         Command::ConsoleLog(args) => console_log::run(args, session, out).await,
         Command::Events(args) => events::run(args, session, out).await,
         Command::Stats(args) => stats::run(args, session, out).await,

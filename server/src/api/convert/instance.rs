@@ -45,6 +45,7 @@ pub(crate) fn instance(record: &InstanceRecord, seen: Seen) -> v1::Instance {
         host: "127.0.0.1".to_owned(),
         port: port.into(),
     });
+    let on = matches!(seen.guest.state, PowerState::Running | PowerState::Paused);
     v1::Instance {
         instance_id: spec.id.to_string(),
         power_state: power_state(seen.guest.state).into(),
@@ -67,7 +68,7 @@ pub(crate) fn instance(record: &InstanceRecord, seen: Seen) -> v1::Instance {
             .unwrap_or_default(),
         config_drive: spec.config_drive,
         created_time: Some(timestamp(record.created)),
-        started_time: record.launched.map(timestamp),
+        started_time: record.launched.filter(|_| on).map(timestamp),
         operation_id: seen.holder.map(|id| id.to_string()).unwrap_or_default(),
         should_run: matches!(record.wanted, Wanted::Running | Wanted::Paused),
         rescued: false,

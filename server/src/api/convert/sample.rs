@@ -10,7 +10,7 @@ use computedriver::v1;
 use super::{
     fault::Faults,
     out::{duration, power_state, timestamp},
-    stats::{block_counters, interface_counters, wire},
+    stats::{block_counters, cpu_counters, interface_counters, memory, wire},
 };
 use crate::{
     error::Error,
@@ -243,15 +243,11 @@ impl Watch {
             stats.cpu_time_ns = wire(entry.cpu_time_ns);
         }
         if asked(Groups::VCPU) {
-            let cpus = entry.cpus.iter().map(|cpu| v1::CpuDiagnostics {
-                id: cpu.id,
-                time_ns: wire(cpu.time_ns),
-                delay_ns: wire(cpu.delay_ns),
-            });
-            stats.cpus = cpus.collect();
+            stats.cpus = entry.cpus.iter().map(cpu_counters).collect();
         }
         if asked(Groups::MEMORY) {
-            stats.memory = memory(entry, asked(Groups::BALLOON));
+            let balloon = entry.balloon.filter(|_| asked(Groups::BALLOON));
+            stats.memory = memory(entry.memory, balloon);
         }
         if asked(Groups::BLOCK) {
             stats.disks = disks(entry);
@@ -269,18 +265,6 @@ fn departed(id: InstanceId) -> v1::SampleState {
         status: v1::SampleStatus::Gone.into(),
         ..v1::SampleState::default()
     }
-}
-
-fn memory(entry: &Entry, balloon: bool) -> Option<v1::MemoryDiagnostics> {
-    let memory = entry.memory?;
-    let told = entry.balloon.filter(|_| balloon).unwrap_or_default();
-    Some(v1::MemoryDiagnostics {
-        maximum_kib: memory.maximum_kib,
-        current_kib: memory.current_kib,
-        unused_kib: told.unused_kib,
-        available_kib: told.available_kib,
-        rss_kib: memory.rss_kib,
-    })
 }
 
 fn disks(entry: &Entry) -> Vec<v1::BlockCounters> {

@@ -2,11 +2,36 @@
 
 use computedriver::v1;
 
-use crate::hypervisor::stats::{BlockCounters, InterfaceCounters};
+use crate::hypervisor::stats::{
+    BalloonCounters, BlockCounters, CpuCounters, InterfaceCounters, MemoryUse,
+};
 
 /// What does not fit is none: no counter of a sound host comes near.
 pub(super) fn wire(counter: Option<u64>) -> Option<i64> {
     i64::try_from(counter?).ok()
+}
+
+pub(crate) fn cpu_counters(counted: &CpuCounters) -> v1::CpuDiagnostics {
+    v1::CpuDiagnostics {
+        id: counted.id,
+        time_ns: wire(counted.time_ns),
+        delay_ns: wire(counted.delay_ns),
+    }
+}
+
+/// What the guest says of its memory is of little use without what it has.
+pub(crate) fn memory(
+    memory: Option<MemoryUse>,
+    told: Option<BalloonCounters>,
+) -> Option<v1::MemoryDiagnostics> {
+    let (memory, told) = (memory?, told.unwrap_or_default());
+    Some(v1::MemoryDiagnostics {
+        maximum_kib: memory.maximum_kib,
+        current_kib: memory.current_kib,
+        unused_kib: told.unused_kib,
+        available_kib: told.available_kib,
+        rss_kib: memory.rss_kib,
+    })
 }
 
 pub(crate) fn block_counters(id: &str, counted: &BlockCounters) -> v1::BlockCounters {

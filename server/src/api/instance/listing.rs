@@ -124,10 +124,10 @@ impl Api {
         };
         let guest = |record: &InstanceRecord| match &found {
             None => silent(record, PowerState::Unknown),
-            Some(found) => found
-                .get(&record.spec.id)
-                .copied()
-                .unwrap_or_else(|| silent(record, PowerState::NoState)),
+            Some(found) => match found.get(&record.spec.id) {
+                Some(guest) => self.meant(record, *guest),
+                None => silent(record, PowerState::NoState),
+            },
         };
         let told = records
             .iter()

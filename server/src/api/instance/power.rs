@@ -12,7 +12,10 @@ use super::super::{
     work::{Reply, Streamed},
 };
 use crate::{
-    action::{Patience, Pause, PowerOff, PowerOn, PoweredOff, Unpause},
+    action::{
+        Patience, Pause, PowerOff, PowerOn, PoweredOff, Reboot, Resume, Suspend, TriggerCrashDump,
+        Unpause,
+    },
     error::{Error, Result},
     model::{InstanceId, OperationRecord},
 };
@@ -22,6 +25,8 @@ const TIMEOUT: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
 /// How often it is asked again unless said otherwise.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long a soft restart asks unless said otherwise.
+const SOFT: Duration = Duration::from_secs(120);
 
 /// How a guest is asked to switch itself off; none is not asked.
 fn patience(faults: &mut Faults, request: &mut v1::PowerOffRequest) -> Option<Option<Patience>> {
@@ -37,7 +42,72 @@ fn patience(faults: &mut Faults, request: &mut v1::PowerOffRequest) -> Option<Op
     }))
 }
 
+/// How a guest is asked to go for a restart; none is not asked.
+fn restart(faults: &mut Faults, request: &mut v1::RebootRequest) -> Option<Option<Patience>> {
+    let timeout = faults.time("timeout", request.timeout, TIMEOUT);
+    match request.kind() {
+        v1::RebootKind::Unspecified => {
+            faults.wrong("kind", "must be one of the kinds by name");
+            None
+        }
+        v1::RebootKind::Hard => {
+            if request.timeout.is_some() {
+                faults.wrong("timeout", "goes with SOFT only");
+            }
+            Some(None)
+        }
+        v1::RebootKind::Soft => Some(Some(Patience {
+            timeout: timeout?.unwrap_or(SOFT),
+            retry_interval: RETRY,
+        })),
+    }
+}
+
 impl Api {
+    pub(super) async fn do_reboot(
+        &self,
+        request: Request<v1::RebootRequest>,
+    ) -> Streamed<v1::RebootResponse> {
+        let read = self.asked(request, restart);
+        let (asked, patience) = read.map_err(|e| status(&e))?;
+        let instance = asked.id;
+        let action = Reboot { instance, patience };
+        self.told(asked, action, Self::changed).await
+    }
+
+    pub(super) async fn do_suspend(
+        &self,
+        request: Request<v1::SuspendRequest>,
+    ) -> Streamed<v1::SuspendResponse> {
+        let (asked, ()) = self.asked(request, nothing_more).map_err(|e| status(&e))?;
+        let instance = asked.id;
+        self.told(asked, Suspend { instance }, Self::changed).await
+    }
+
+    pub(super) async fn do_resume(
+        &self,
+        request: Request<v1::ResumeRequest>,
+    ) -> Streamed<v1::ResumeResponse> {
+        let (asked, ()) = self.asked(request, nothing_more).map_err(|e| status(&e))?;
+        let instance = asked.id;
+        self.told(asked, Resume { instance }, Self::changed).await
+    }
+
+    pub(super) async fn do_trigger_crash_dump(
+        &self,
+        request: Request<v1::TriggerCrashDumpRequest>,
+    ) -> Reply<v1::TriggerCrashDumpResponse> {
+        let (asked, ()) = self.asked(request, nothing_more).map_err(|e| status(&e))?;
+        let instance = asked.id;
+        self.done(asked, TriggerCrashDump { instance }).await?;
+        Ok(v1::TriggerCrashDumpResponse {}.into())
+    }
+
+    /// The instance as a change has left it.
+    pub(super) async fn changed(self, ended: OperationRecord) -> Result<v1::Instance> {
+        self.instance(ended.about()?).await
+    }
+
     pub(super) async fn do_power_off(
         &self,
         request: Request<v1::PowerOffRequest>,

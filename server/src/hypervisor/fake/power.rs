@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Fake, PAUSED, UNPAUSED, wrong_state};
+use super::{Fake, PAUSED, UNPAUSED, is_on, wrong_state};
 use crate::{
     hypervisor::{
         HypervisorError, Result,
@@ -67,6 +67,14 @@ impl Power for Fake {
             self.signals.change(id, SHUT_DOWN);
         }
         self.faults.leave("shutdown")
+    }
+
+    async fn interrupt(&self, id: InstanceId) -> Result<()> {
+        self.enter("interrupt").await?;
+        if !is_on(self.ours(id, |held, _| *held)?) {
+            return Err(wrong_state(id, "domain is not running"));
+        }
+        self.faults.leave("interrupt")
     }
 }
 

@@ -21,12 +21,15 @@ use crate::{
 
 /// Starting and stopping a guest may take so many times as long as any other call: QEMU has to start, or to die.
 const SLOW_LIMIT: u32 = 4;
+/// A TB of memory over a disk of 300 MB/s; whoever is impatient cancels.
+const LONG_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Which threads a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Cheap,
     Slow,
+    Long,
     Monitor,
     Agent,
 }
@@ -156,6 +159,7 @@ impl Libvirt {
         match kind {
             Kind::Cheap => (&self.cheap, self.call_timeout),
             Kind::Slow => (&self.slow, self.call_timeout * SLOW_LIMIT),
+            Kind::Long => (&self.long, LONG_LIMIT),
             Kind::Monitor => (&self.monitor, self.monitor_timeout),
             Kind::Agent => (&self.agent, self.agent_limit()),
         }

@@ -4,6 +4,7 @@
 mod agent;
 mod console;
 pub(super) mod device;
+mod guest;
 mod job;
 mod node;
 mod stats;
@@ -14,6 +15,7 @@ use virt::{connect::Connect, domain::Domain, error::Error as VirtError, sys};
 
 pub(super) use agent::{Fact, Told, agent_timeout, freeze, guest_info, thaw};
 pub(super) use console::open_screen;
+pub(super) use guest::inject_nmi;
 pub(super) use job::{abort_job, backup_begin, job};
 pub(super) use node::{compare_hypervisor_cpu, cpu_times};
 pub(super) use stats::{Record, Stats, Value};

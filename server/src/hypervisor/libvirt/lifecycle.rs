@@ -10,6 +10,9 @@ use crate::{
     },
 };
 
+/// The emulator was told to end, by somebody on the host.
+const TERMINATED: &str = "terminated";
+
 /// What a lifecycle event says of the guest, and why; none when nothing of its power.
 pub(super) fn meaning(event: u32, detail: u32) -> Option<Change> {
     let (kind, power, word) = match event {
@@ -18,7 +21,10 @@ pub(super) fn meaning(event: u32, detail: u32) -> Option<Change> {
         sys::VIR_DOMAIN_EVENT_SUSPENDED => suspended(detail),
         sys::VIR_DOMAIN_EVENT_STOPPED => stopped(detail),
         // A Running guest on its way down: see the contract's table.
-        sys::VIR_DOMAIN_EVENT_SHUTDOWN => (EventKind::ShuttingDown, Running, "shutting down"),
+        sys::VIR_DOMAIN_EVENT_SHUTDOWN => match detail {
+            sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST => (EventKind::ShuttingDown, Running, TERMINATED),
+            _ => (EventKind::ShuttingDown, Running, "shutting down"),
+        },
         sys::VIR_DOMAIN_EVENT_PMSUSPENDED => (EventKind::Suspended, Suspended, "suspended"),
         sys::VIR_DOMAIN_EVENT_CRASHED => match detail {
             // It has loaded its crash kernel, and goes on with that.
@@ -30,6 +36,18 @@ pub(super) fn meaning(event: u32, detail: u32) -> Option<Change> {
         _ => return None,
     };
     Some(Change::new(kind, power, word))
+}
+
+/// The same, of a guest of which that word was told last: libvirt says of one whose emulator was told to end, as when the
+/// host goes down, that it switched itself off.
+pub(super) fn following(last: Option<&'static str>, change: Change) -> Change {
+    match change.word {
+        "shutdown" if last == Some(TERMINATED) => Change {
+            word: TERMINATED,
+            ..change
+        },
+        _ => change,
+    }
 }
 
 type Words = (EventKind, PowerState, &'static str);
@@ -96,6 +114,21 @@ mod tests {
         let meant = meaning(sys::VIR_DOMAIN_EVENT_SHUTDOWN, 0);
         let meant = meant.map(|change| (change.power, change.word));
         assert_eq!(meant, Some((Running, "shutting down")));
+    }
+
+    #[test]
+    fn a_guest_whose_emulator_was_told_to_end_did_not_switch_itself_off() {
+        let stopped = sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN;
+        let stopped = meaning(sys::VIR_DOMAIN_EVENT_STOPPED, stopped).unwrap();
+        for (by, word) in [
+            (sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST, "terminated"),
+            (sys::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST, "shutdown"),
+            (sys::VIR_DOMAIN_EVENT_SHUTDOWN_FINISHED, "shutdown"),
+        ] {
+            let down = meaning(sys::VIR_DOMAIN_EVENT_SHUTDOWN, by).unwrap();
+            assert_eq!(following(Some(down.word), stopped).word, word);
+        }
+        assert_eq!(following(None, stopped).word, "shutdown");
     }
 
     #[test]

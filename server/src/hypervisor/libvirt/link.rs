@@ -190,6 +190,7 @@ impl Listener for Exchange {
             self.known.forget(id);
         }
         if let Some(change) = lifecycle::meaning(event, detail) {
+            let change = lifecycle::following(self.signals.last(id), change);
             debug!(instance = %id, state = ?change.power, reason = change.word, "guest changed");
             self.signals.change(id, change);
         }

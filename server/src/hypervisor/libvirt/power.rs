@@ -6,6 +6,7 @@ use virt::{connect::Connect, domain::DomainState, error::ErrorNumber, sys};
 use super::{
     Call, HEARD, Kind, Libvirt,
     fault::Fault,
+    ffi,
     guest::{Did, must, ours, wrong_state},
 };
 use crate::{
@@ -46,11 +47,20 @@ impl Power for Libvirt {
             }
         }
     }
+
+    async fn interrupt(&self, id: InstanceId) -> Result<()> {
+        let call = Call::of(Kind::Monitor, "virDomainInjectNMI", id);
+        self.call(call, move |conn| {
+            let domain = must(ours(conn, id)?, id)?;
+            Ok(ffi::inject_nmi(&domain)?)
+        })
+        .await
+    }
 }
 
 impl Libvirt {
     /// Waits until libvirt's event has told what was done, so that it is told before whatever the caller does next.
-    async fn stands(&self, id: InstanceId, did: Did, state: PowerState) {
+    pub(super) async fn stands(&self, id: InstanceId, did: Did, state: PowerState) {
         if did == Did::Change {
             let mut signal = self.exchange.signals.watch(id);
             let told = signal.wait_for(|signal| signal.state == Some(state));

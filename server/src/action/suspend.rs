@@ -1,0 +1,69 @@
+//! Suspend and Resume: the guest's memory goes to disk, and comes back from there.
+
+use async_trait::async_trait;
+
+use super::{Action, standing::admitted};
+use crate::{
+    error::Result,
+    model::{InstanceId, Phase, Verb, Wanted},
+    step::{PlugVifs, RestoreGuest, SaveGuest, plan_of},
+    task::Task,
+};
+
+/// Saves the guest's memory to disk and stops it.
+#[derive(Clone, Copy, Debug)]
+pub struct Suspend {
+    /// Whose.
+    pub instance: InstanceId,
+}
+
+/// Brings a suspended guest back.
+#[derive(Clone, Copy, Debug)]
+pub struct Resume {
+    /// Whose.
+    pub instance: InstanceId,
+}
+
+#[async_trait]
+impl Action for Suspend {
+    const VERB: Verb = Verb::Suspend;
+
+    fn instance(&self) -> Option<InstanceId> {
+        Some(self.instance)
+    }
+
+    async fn run(&self, task: &mut Task) -> Result<()> {
+        let instance = self.instance;
+        let standing = admitted(task.host(), Self::VERB, instance).await?;
+        if !standing.already {
+            let was = standing.power;
+            task.run(SaveGuest { instance, was }).await?;
+        }
+        task.keep(standing.record.wanting(Wanted::Suspended));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Action for Resume {
+    const VERB: Verb = Verb::Resume;
+
+    fn instance(&self) -> Option<InstanceId> {
+        Some(self.instance)
+    }
+
+    async fn run(&self, task: &mut Task) -> Result<()> {
+        let (host, instance) = (task.host().clone(), self.instance);
+        let standing = admitted(&host, Self::VERB, instance).await?;
+        if standing.already {
+            task.keep(standing.record.wanting(Wanted::Running));
+            return Ok(());
+        }
+        let plan = plan_of(&host, &standing.record).await?;
+        task.run(PlugVifs::again(&plan)).await?;
+        task.run(RestoreGuest { instance }).await?;
+        task.report().mark(Phase::Running, "the guest runs");
+        task.keep(standing.record.started(Wanted::Running));
+        Ok(())
+    }
+}
