@@ -68,6 +68,12 @@ impl Client {
         &self.endpoint
     }
 
+    /// The connection itself, without this library's deadlines and repeats: for those who look at the server's own ways.
+    #[must_use]
+    pub fn channel(&self) -> tonic::transport::Channel {
+        self.calls.channel()
+    }
+
     pub(crate) fn calls(&self) -> &Calls {
         &self.calls
     }

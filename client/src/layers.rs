@@ -53,6 +53,10 @@ impl Calls {
         }
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub(crate) fn retry(&self) -> &RetryPolicy {
         &self.rules.retry
     }

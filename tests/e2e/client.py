@@ -1,4 +1,5 @@
 """What a Python program does with computelet: spawn, watch, ask each service, destroy. Usage: client.py STUBS TARGET IMAGE"""
+import importlib
 import sys
 import uuid
 
@@ -7,9 +8,34 @@ sys.path.insert(0, sys.argv[1])
 import grpc  # noqa: E402
 from computedriver.v1 import disk_pb2, image_pb2, instance_create_pb2, instance_pb2, instance_query_pb2  # noqa: E402
 from computedriver.v1 import console_service_pb2, host_service_pb2, image_service_pb2  # noqa: E402
-from computedriver.v1 import operation_service_pb2, stats_service_pb2  # noqa: E402
+from computedriver.v1 import device_service_pb2, guest_service_pb2, operation_service_pb2, stats_service_pb2  # noqa: E402
+from computedriver.v1 import device_service_pb2_grpc, guest_service_pb2_grpc  # noqa: E402
 from computedriver.v1 import console_service_pb2_grpc, host_service_pb2_grpc, image_service_pb2_grpc  # noqa: E402
 from computedriver.v1 import instance_service_pb2_grpc, operation_service_pb2_grpc, stats_service_pb2_grpc  # noqa: E402
+
+
+
+def refused(code, call, message):
+    """Expects that a call is refused."""
+    try:
+        call(message, timeout=60)
+    except grpc.RpcError as e:
+        assert e.code() == code, e
+        return
+    raise SystemExit(f"a call is answered, where {code} is due")
+
+
+def ask_unserved(channel, service, served):
+    """The first RPC of a service that the host does not serve."""
+    module = f"computedriver.v1.{service}_service_pb2"
+    (described,) = importlib.import_module(module).DESCRIPTOR.services_by_name.values()
+    for method in described.methods:
+        if not served[described.full_name, method.name] and not method.client_streaming and not method.server_streaming:
+            file = importlib.import_module(method.input_type.file.name.removesuffix(".proto").replace("/", ".") + "_pb2")
+            stub = getattr(importlib.import_module(f"{module}_grpc"), f"{described.name}Stub")(channel)
+            request = getattr(file, method.input_type.name)()
+            return refused(grpc.StatusCode.UNIMPLEMENTED, getattr(stub, method.name), request)
+
 
 target, image = sys.argv[2], sys.argv[3]
 # Over a unix socket C core sends the socket's path as :authority; computelet mends it, so no option is needed.
@@ -55,6 +81,16 @@ with grpc.insecure_channel(target) as channel:
     report = host.ReportAvailableResource(host_service_pb2.ReportAvailableResourceRequest(), timeout=60)
     assert next(report).resource.running_instances == 1
     report.cancel()
+    devices = device_service_pb2_grpc.DeviceServiceStub(channel)
+    disks = devices.ListDisks(device_service_pb2.ListDisksRequest(instance_id=instance_id), timeout=10).disks
+    assert disk_id in [disk.disk_id for disk in disks]
+    guests = guest_service_pb2_grpc.GuestServiceStub(channel)
+    asked = guest_service_pb2.GetGuestInfoRequest(instance_id=instance_id)
+    refused(grpc.StatusCode.FAILED_PRECONDITION, guests.GetGuestInfo, asked)
+    rpcs = host.GetCapabilities(host_service_pb2.GetCapabilitiesRequest(), timeout=10).rpcs
+    served = {(rpc.service, rpc.method): rpc.supported for rpc in rpcs}
+    ask_unserved(channel, "network", served)
+    ask_unserved(channel, "migration", served)
 
     for message in instances.Destroy(instance_create_pb2.DestroyRequest(instance_id=instance_id), timeout=120):
         pass

@@ -24,6 +24,7 @@ macro_rules! suite {
     };
 }
 
+mod conformance;
 mod console;
 mod crash;
 mod devices;

@@ -7,8 +7,9 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
-    capabilities, completions, console, console_access, console_log, destroy, diagnostics, events,
-    guest, host, images, ops, power, show, snapshot, spawn, stats, text, top, vnc, volume,
+    capabilities, completions, conformance, console, console_access, console_log, destroy,
+    diagnostics, events, guest, host, images, ops, power, show, snapshot, spawn, stats, text, top,
+    vnc, volume,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -110,6 +111,8 @@ pub(crate) enum Command {
     Ops(ops::OpsCommand),
     /// What the server serves: each RPC of the contract.
     Capabilities(capabilities::CapabilitiesArgs),
+    /// Whether the server does what the contract says: makes instances, looks, and removes them.
+    Conformance(Box<conformance::ConformanceArgs>),
     /// Whether the server can work; exits with 5 when it cannot.
     Ready,
     /// Versions of this program, of the server and of its hypervisor.

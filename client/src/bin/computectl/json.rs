@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor,
-    ReflectMessage as _, Value as Wire,
+    MethodDescriptor, ReflectMessage as _, Value as Wire,
 };
 use serde_json::{Map, Value, json};
 
@@ -22,6 +22,14 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 fn descriptor(name: &str) -> MessageDescriptor {
     POOL.get_message_by_name(&format!("computedriver.v1.{name}"))
         .expect("the contract has this message")
+}
+
+/// Every RPC of the contract.
+pub(crate) fn methods() -> impl Iterator<Item = MethodDescriptor> {
+    let ours = POOL
+        .services()
+        .filter(|service| service.package_name() == "computedriver.v1");
+    ours.flat_map(|service| service.methods().collect::<Vec<_>>())
 }
 
 /// The view of a message of this name.

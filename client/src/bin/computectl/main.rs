@@ -3,6 +3,7 @@
 mod args;
 mod capabilities;
 mod completions;
+mod conformance;
 mod console;
 mod console_access;
 mod console_log;
@@ -85,6 +86,7 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::Images(command) => images::run(command, session, out).await,
         Command::Ops(command) => ops::run(command, session, out).await,
         Command::Capabilities(args) => capabilities::run(args, session, out).await,
+        Command::Conformance(args) => conformance::run(*args, session, out).await,
         Command::Ready => ready::run(session, out).await,
         Command::Version => version::run(session, out).await,
         Command::Completions(args) => completions::run(&args, out),

@@ -19,7 +19,7 @@ const MEMORY_MIB: u64 = 512;
 
 impl SpawnArgs {
     /// The request: that of `--file`, if any, with the other options put over it.
-    pub(super) fn request(mut self) -> Result<v1::SpawnRequest, Failure> {
+    pub(crate) fn request(mut self) -> Result<v1::SpawnRequest, Failure> {
         let mut request = self.base()?;
         if let Some(id) = self.id.take() {
             request.instance_id = id;
@@ -49,6 +49,16 @@ impl SpawnArgs {
             });
         }
         Ok(request)
+    }
+
+    /// What names this one instance or request, if it was said.
+    pub(crate) fn names(&self) -> Option<&'static str> {
+        let said = [
+            ("--id", self.id.is_some()),
+            ("--request-id", self.request_id.is_some()),
+            ("--validate-only", self.validate_only),
+        ];
+        said.into_iter().find_map(|(name, is)| is.then_some(name))
     }
 
     fn base(&self) -> Result<v1::SpawnRequest, Failure> {
