@@ -16,6 +16,8 @@ mod power_on;
 mod pull_image;
 mod quiesce;
 mod reboot;
+mod rebuild;
+mod resize;
 mod set_password;
 mod snapshot;
 mod spawn;
@@ -49,11 +51,19 @@ pub use power_on::{BringBack, PowerOn, is_off};
 pub use pull_image::PullImage;
 pub use quiesce::{Frozen, Quiesce, Thawed, Unquiesce};
 pub use reboot::Reboot;
+pub use rebuild::{NewImage, NewWords, Rebuild};
+pub use resize::Resize;
 pub use set_password::SetAdminPassword;
 pub use snapshot::{Destination, Snapshot, Snapshotted};
 pub use spawn::Spawn;
 pub use suspend::{Resume, Suspend};
 pub use update_agent::{UpdateAgent, Updated};
+
+/// Removes whatever changes of an instance kept for their way back: for a start, when none of them is to be taken back.
+pub fn tidy(host: &Host, instance: InstanceId) {
+    snapshot::tidy(host, instance);
+    rebuild::tidy(host, instance);
+}
 
 /// The recipe of one verb.
 #[async_trait]

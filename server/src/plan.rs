@@ -8,6 +8,7 @@ pub mod admission;
 mod assemble;
 mod disks;
 mod extra_specs;
+mod fit;
 pub mod inside;
 mod machine;
 mod placement;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use assemble::{Placed, assemble};
 pub use disks::local as local_disks;
 pub use extra_specs::known as extra_specs;
+pub use fit::fits;
 pub use placement::cpu_traits;
 pub use settings::{CpuChoice, PlanSettings};
 

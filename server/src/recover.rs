@@ -16,6 +16,7 @@ mod guests;
 mod tests;
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -25,7 +26,7 @@ use tracing::{error, info, warn};
 pub use guests::bring_back;
 
 use crate::{
-    action::{Action, Destroy},
+    action::{self, Action, Destroy},
     error::{Error, Kind, Result},
     host::{Claim, Host},
     hypervisor::{HypervisorError, Link},
@@ -72,7 +73,20 @@ pub async fn run(host: &Arc<Host>) -> Result<()> {
             _ => change(host, record).await?,
         }
     }
+    left_over(host).await?;
     strangers(host).await
+}
+
+/// Removes what changes kept for their way back, where a crash came between their good end and that.
+async fn left_over(host: &Host) -> Result<()> {
+    let unsettled = host.store.unsettled().await?;
+    let held: HashSet<_> = unsettled.iter().filter_map(|op| op.instance).collect();
+    for record in host.store.instances() {
+        if !held.contains(&record.spec.id) {
+            action::tidy(host, record.spec.id);
+        }
+    }
+    Ok(())
 }
 
 fn interrupted(record: OperationRecord) -> OperationRecord {

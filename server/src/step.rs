@@ -1,17 +1,20 @@
 //! Reversible changes to the host, each with the way back beside it.
 
+pub mod aside;
 mod claim;
 mod definition;
 mod device;
-mod disks;
+pub(crate) mod disks;
 mod export;
 mod guest;
 mod image;
 pub mod inside;
 mod power;
+mod resize;
 mod save;
 pub mod vifs;
 
+pub use aside::SetAside;
 pub use claim::{ClaimResources, ClaimRoot};
 pub use definition::{RedefineGuest, domain_of, plan_of};
 pub use device::{AttachDevice, DetachDevice, Pace};
@@ -21,6 +24,7 @@ pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
 pub use inside::{FreezeGuest, UpdateFolder, WriteGuestFile};
 pub use power::{PauseGuest, ReturnGuest, StopGuest, UnpauseGuest};
+pub use resize::{ChangeClaim, GrowDisk};
 pub use save::{RestoreGuest, SaveGuest};
 pub use vifs::{PlugVifs, UnplugVif};
 
@@ -56,6 +60,9 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         ReturnGuest::NAME => Begun::read::<ReturnGuest>(row),
         SaveGuest::NAME => Begun::read::<SaveGuest>(row),
         RestoreGuest::NAME => Begun::read::<RestoreGuest>(row),
+        SetAside::NAME => Begun::read::<SetAside>(row),
+        ChangeClaim::NAME => Begun::read::<ChangeClaim>(row),
+        GrowDisk::NAME => Begun::read::<GrowDisk>(row),
         StopGuest::NAME => Begun::read::<StopGuest>(row),
         WriteGuestFile::NAME => Begun::read::<WriteGuestFile>(row),
         UpdateFolder::NAME => Begun::read::<UpdateFolder>(row),

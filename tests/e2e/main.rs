@@ -40,6 +40,7 @@ mod listing;
 mod ownership;
 mod polyglot;
 mod power;
+mod remake;
 mod requests;
 mod scrape;
 mod secrets;

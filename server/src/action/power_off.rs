@@ -13,7 +13,7 @@ use crate::{
     host::Host,
     hypervisor::{HypervisorError, Signal, power::Ask},
     model::{InstanceId, Phase, PowerState, Verb, Wanted},
-    step::StopGuest,
+    step::{ReturnGuest, StopGuest},
     task::{Task, cancelled},
 };
 
@@ -34,6 +34,12 @@ pub struct Patience {
     /// How often it is asked again.
     pub retry_interval: Duration,
 }
+
+/// What a guest is given where nobody says how long, as when it must restart: Nova's `shutdown_timeout`.
+const PATIENCE: Patience = Patience {
+    timeout: Duration::from_secs(60),
+    retry_interval: Duration::from_secs(10),
+};
 
 /// What a caller is told besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +83,20 @@ impl Action for PowerOff {
         task.keep(standing.record.wanting(Wanted::Off));
         Ok(())
     }
+}
+
+/// The guest of a change that needs it off ends: a running one is asked, then forced. Unless the change ends well, it is
+/// started again as it was, also when it goes later.
+pub(super) async fn ends(task: &mut Task, instance: InstanceId, was: PowerState) -> Result<()> {
+    if !matches!(was, PowerState::Running | PowerState::Paused) {
+        return Ok(());
+    }
+    task.run(ReturnGuest { instance, was }).await?;
+    let gone = was == PowerState::Running && goes(task, instance, PATIENCE).await?;
+    if !gone {
+        task.run(StopGuest { instance, was }).await?;
+    }
+    Ok(())
 }
 
 /// Asks the guest until it is off. Whether it went.

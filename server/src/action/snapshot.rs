@@ -109,13 +109,17 @@ impl Action for Snapshot {
         })
     }
 
-    /// Removes the copy and the note beside it: until the end is written down, they say what is to be taken back.
     async fn tidy(&self, host: &Host) {
-        let copy = host.paths.instance(self.instance).join(COPY);
-        let tidied = host.exports.forget(&copy).is_ok() && file::remove(&copy).is_ok();
-        if !tidied {
-            tracing::warn!(instance = %self.instance, "a copy of a disk is left until the next snapshot");
-        }
+        tidy(host, self.instance);
+    }
+}
+
+/// Removes the copy and the note beside it: until the end is written down, they say what is to be taken back.
+pub(super) fn tidy(host: &Host, instance: InstanceId) {
+    let copy = host.paths.instance(instance).join(COPY);
+    let tidied = host.exports.forget(&copy).is_ok() && file::remove(&copy).is_ok();
+    if !tidied {
+        tracing::warn!(%instance, "a copy of a disk is left until the next start");
     }
 }
 

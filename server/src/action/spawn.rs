@@ -1,6 +1,6 @@
 //! Spawn: a virtual machine from an image, phase by phase; on any failure the host is as it was.
 
-mod boot;
+pub(super) mod boot;
 mod volumes;
 
 use std::{sync::Arc, time::SystemTime};
@@ -116,6 +116,7 @@ impl Spawn {
             instance: spec.id,
             image: spec.image.clone(),
             kernel: spec.kernel.clone(),
+            before: Vec::new(),
         };
         task.run(step).await
     }
@@ -123,15 +124,7 @@ impl Spawn {
     /// Size of the root disk: the flavor's, or else the image's own.
     async fn root_disk(&self, task: &mut Task, image: Bytes) -> Result<Bytes> {
         match self.spec.flavor.root {
-            Some(root) if root < image => {
-                let message =
-                    format!("the image's disk of {image} does not fit a root disk of {root}");
-                let e = Error::new(Kind::Precondition, "FLAVOR_DISK_TOO_SMALL", message);
-                Err(e
-                    .with("image", image)
-                    .with("root", root)
-                    .in_phase(Phase::FetchImage))
-            }
+            Some(root) if root < image => Err(too_small(image, root).in_phase(Phase::FetchImage)),
             Some(root) => Ok(root),
             None => {
                 let (instance, limits) = (self.spec.id, self.spec.limits.clone());
@@ -208,18 +201,25 @@ impl Action for Spawn {
             domain: Some(domain),
         })
         .await?;
-        let signals = task.host().hypervisor.signals(instance);
+        let before = boot::Before::start(task, instance).await?;
         let mode = StartMode::Running;
         task.run(StartGuest { instance, mode }).await?;
         task.report().mark(Phase::Running, "the guest runs");
         record.state = InstanceState::Active;
         record.launched = Some(SystemTime::now());
         if let Some(wait_for) = &self.spec.wait_for {
-            boot::wait(task, instance, (wait_for, signals)).await?;
+            boot::wait(task, instance, (wait_for, before)).await?;
         }
         task.keep(record);
         Ok(())
     }
+}
+
+/// The image does not fit the root disk.
+pub(super) fn too_small(image: Bytes, root: Bytes) -> Error {
+    let message = format!("the image's disk of {image} does not fit a root disk of {root}");
+    let e = Error::new(Kind::Precondition, "FLAVOR_DISK_TOO_SMALL", message);
+    e.with("image", image).with("root", root)
 }
 
 /// Refuses to build over a guest of ours that the store does not know, as after the store was lost: its disks would be

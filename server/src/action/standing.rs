@@ -64,7 +64,7 @@ pub(super) async fn power(host: &Host, id: InstanceId) -> Result<PowerState> {
     }
 }
 
-fn refused(verb: Verb, id: InstanceId, power: PowerState, next: &str) -> Error {
+pub(super) fn refused(verb: Verb, id: InstanceId, power: PowerState, next: &str) -> Error {
     let message = format!("instance {id} is {power:?}, where {verb:?} cannot begin: {next}");
     Error::new(Kind::Precondition, "INSTANCE_STATE", message)
         .with("instance_id", id)

@@ -3,6 +3,8 @@
 mod change;
 mod devices;
 mod inside;
+mod rebuild;
+mod resize;
 mod snapshot;
 mod still;
 

@@ -42,6 +42,8 @@ const SERVED: &[(&str, &[&str])] = &[
             "Snapshot",
             "Quiesce",
             "Unquiesce",
+            "Resize",
+            "Rebuild",
         ],
     ),
     (

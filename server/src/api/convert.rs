@@ -20,10 +20,13 @@ pub(super) use cpu::{cpu, cpu_out};
 pub(super) use event::{event, watch};
 pub(super) use fault::{Faults, instance_id, operation_id, request_id};
 pub(super) use guest::{facts, guest_file, interface_ids, interfaces, password, updater};
+pub(super) use image::image;
 pub(super) use instance::{Look, Seen, disk, format, instance, interface};
 pub(super) use out::{duration, operation, power_state, progress, timestamp};
 pub(super) use sample::{Watch, block_watch, instance_watch, interface_watch};
-pub(super) use spawn::{block_device, spawn};
+pub(super) use spawn::{
+    block_device, flavor, injected_files, limits, pairs, public_keys, spawn, user_data, wait_for,
+};
 pub(super) use stats::{block_counters, cpu_counters, interface_counters, memory};
 pub(super) use vif::vif;
 

@@ -5,6 +5,8 @@ mod image;
 mod listing;
 mod power;
 mod quiesce;
+mod rebuild;
+mod resize;
 
 use computedriver::v1::{self, instance_service_server::InstanceService};
 use futures::{StreamExt, stream};
@@ -380,6 +382,14 @@ impl InstanceService for Api {
         request: Request<v1::UnquiesceRequest>,
     ) -> Reply<v1::UnquiesceResponse> {
         self.do_unquiesce(request).await
+    }
+
+    async fn resize(&self, request: Request<v1::ResizeRequest>) -> Streamed<v1::ResizeResponse> {
+        self.do_resize(request).await
+    }
+
+    async fn rebuild(&self, request: Request<v1::RebuildRequest>) -> Streamed<v1::RebuildResponse> {
+        self.do_rebuild(request).await
     }
 
     async fn watch_events(

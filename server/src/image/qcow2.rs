@@ -67,8 +67,13 @@ impl ImageBackend for Qcow2 {
             return raw::Raw.resize(disk, to).await;
         }
         let to = Bytes(to.0.next_multiple_of(super::backend::SECTOR));
-        if to <= disk.size {
-            return Ok(disk.clone());
+        let path = disk.path.clone();
+        let now = blocking(move || size(&path)).await?.max(disk.size);
+        if to <= now {
+            return Ok(DiskRef {
+                size: now,
+                ..disk.clone()
+            });
         }
         Command::new("qemu-img")
             .args(["resize", "-q", "-f", "qcow2"])
@@ -87,6 +92,13 @@ impl ImageBackend for Qcow2 {
     async fn remove(&self, disk: &DiskRef) -> Result<(), ImageError> {
         raw::Raw.remove(disk).await
     }
+}
+
+/// The size that the file's header tells.
+fn size(path: &Path) -> Result<Bytes, ImageError> {
+    let found = File::open(path).and_then(|file| inspect(&file));
+    let found = found.map_err(|e| ImageError::disk(path, e))?;
+    Ok(Bytes(found.virtual_size))
 }
 
 /// For a `qemu-img` that reads and writes tables only: Nova's limits.

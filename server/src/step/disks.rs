@@ -28,9 +28,9 @@ use crate::{
 };
 
 /// The kernel that QEMU loads itself, in the instance's folder.
-pub(super) const KERNEL: &str = "kernel";
+pub(crate) const KERNEL: &str = "kernel";
 /// Its ramdisk.
-pub(super) const RAMDISK: &str = "ramdisk";
+pub(crate) const RAMDISK: &str = "ramdisk";
 
 /// Makes the instance's folder and the disks in it, and copies the kernel that QEMU loads itself there.
 ///
@@ -50,6 +50,10 @@ pub struct CreateDisks {
     pub kernel: Option<PathBuf>,
     /// The cached ramdisk.
     pub ramdisk: Option<PathBuf>,
+    /// Whether the instance was there already: the way back leaves its folder, and a step before this one puts back what
+    /// was there.
+    #[serde(default)]
+    pub beside: bool,
 }
 
 /// What a domain must know of an instance's folder.
@@ -77,6 +81,7 @@ impl CreateDisks {
             root,
             kernel: fetched.kernel.clone(),
             ramdisk: fetched.ramdisk.clone(),
+            beside: false,
         }
     }
 
@@ -135,6 +140,9 @@ impl Step for CreateDisks {
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {
+        if self.beside {
+            return Ok(());
+        }
         host.remove_instance_folder(self.instance).await
     }
 }

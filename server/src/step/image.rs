@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Result,
     host::Host,
-    image::{Base, CachedImage, ImageProgress},
+    image::{Base, CachedImage, ImageKey, ImageProgress},
     model::{DirectKernel, ImageFile, ImageSource, InstanceId, Phase},
     task::{Cx, Step, cancelled},
 };
@@ -22,6 +22,9 @@ pub struct FetchImage {
     pub image: ImageSource,
     /// Kernel and ramdisk, when QEMU loads them itself.
     pub kernel: Option<DirectKernel>,
+    /// What its disks rest on already, and go on to when this is taken back.
+    #[serde(default)]
+    pub before: Vec<String>,
 }
 
 /// What was had.
@@ -53,7 +56,8 @@ impl Step for FetchImage {
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {
-        host.images.unpin(self.instance);
+        let before = self.before.iter().filter_map(|key| ImageKey::read(key));
+        host.images.rest(self.instance, before.collect());
         Ok(())
     }
 }

@@ -8,8 +8,8 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
     capabilities, completions, conformance, console, console_access, console_log, destroy,
-    diagnostics, events, guest, host, images, ops, power, show, snapshot, spawn, stats, text, top,
-    vnc, volume,
+    diagnostics, events, guest, host, images, ops, power, rebuild, resize, show, snapshot, spawn,
+    stats, text, top, vnc, volume,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -71,6 +71,10 @@ pub(crate) enum Command {
     ConsoleAccess(console_access::AccessArgs),
     /// Where the host's console proxy is.
     ConsolePool(console_access::PoolArgs),
+    /// Give an instance another size.
+    Resize(resize::ResizeArgs),
+    /// Make an instance's root disk anew from an image.
+    Rebuild(Box<rebuild::RebuildArgs>),
     /// Make an image of an instance's root disk.
     Snapshot(snapshot::SnapshotArgs),
     /// Restart an instance: it is asked first, unless told otherwise.

@@ -21,6 +21,8 @@ mod ops;
 mod out;
 mod power;
 mod ready;
+mod rebuild;
+mod resize;
 mod show;
 mod snapshot;
 mod spawn;
@@ -69,6 +71,8 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::Vnc(args) => vnc::run(args, session, out).await,
         Command::ConsoleAccess(args) => console_access::access(args, session, out).await,
         Command::ConsolePool(args) => console_access::pool(args, session, out).await,
+        Command::Resize(args) => resize::run(args, session, out).await,
+        Command::Rebuild(args) => rebuild::run(*args, session, out).await,
         Command::Snapshot(args) => snapshot::run(args, session, out).await,
         Command::Reboot(args) => power::reboot(args, session, out).await,
         Command::Suspend(args) => power::suspend(args, session, out).await,

@@ -31,6 +31,33 @@ pub(crate) struct SpawnArgs {
     /// Image of the root disk: a path on the host, `file:///path`, `http://…` or `https://…`.
     #[arg(long, value_name = "LOCATION", required_unless_present = "file")]
     image: Option<String>,
+    #[command(flatten)]
+    about_image: ImageArgs,
+    #[command(flatten)]
+    flavor: FlavorArgs,
+    /// Interface on a bridge of the host: `NAME[,mac=AA:…][,ip=ADDRESS/BITS][,gateway=ADDRESS]`; may be repeated.
+    #[arg(long, value_parser = vif::parse)]
+    bridge: Vec<BridgeArg>,
+    /// Interface to the outside through the hypervisor process; the guest cannot be reached.
+    #[arg(long)]
+    user_net: bool,
+    #[command(flatten)]
+    guest: GuestArgs,
+    #[command(flatten)]
+    told: TellArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
+    /// Check everything and change nothing.
+    #[arg(long)]
+    validate_only: bool,
+    /// UUID of the request; the same one again joins it. Default: a random one.
+    #[arg(long)]
+    request_id: Option<String>,
+}
+
+/// What is said of an image beside its location.
+#[derive(Debug, Args)]
+pub(crate) struct ImageArgs {
     /// What the image's bytes are; the server looks and refuses another.
     #[arg(long, value_enum, default_value_t = ImageFormat::Qcow2)]
     image_format: ImageFormat,
@@ -49,28 +76,17 @@ pub(crate) struct SpawnArgs {
     /// Kernel command line for direct boot.
     #[arg(long, requires = "kernel")]
     cmdline: Option<String>,
-    #[command(flatten)]
-    flavor: FlavorArgs,
-    /// Interface on a bridge of the host: `NAME[,mac=AA:…][,ip=ADDRESS/BITS][,gateway=ADDRESS]`; may be repeated.
-    #[arg(long, value_parser = vif::parse)]
-    bridge: Vec<BridgeArg>,
-    /// Interface to the outside through the hypervisor process; the guest cannot be reached.
-    #[arg(long)]
-    user_net: bool,
-    #[command(flatten)]
-    guest: GuestArgs,
+}
+
+/// What is waited for beyond the start.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
     /// Wait until the guest shows it: firmware, bootloader, kernel, userspace, agent, or `/regex/` on its console.
     #[arg(long, value_parser = parse_condition)]
     wait_for: Option<Condition>,
     /// How long the guest may take to show it. Default: the server's, 5 minutes.
     #[arg(long, value_parser = text::parse_duration, requires = "wait_for")]
     wait_timeout: Option<Duration>,
-    /// Check everything and change nothing.
-    #[arg(long)]
-    validate_only: bool,
-    /// UUID of the request; the same one again joins it. Default: a random one.
-    #[arg(long)]
-    request_id: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +119,14 @@ pub(crate) struct GuestArgs {
     /// Name for people. Default: the host name.
     #[arg(long)]
     name: Option<String>,
+    /// Give the guest no config drive.
+    #[arg(long)]
+    no_config_drive: bool,
+}
+
+/// What the guest is told.
+#[derive(Debug, Args)]
+pub(crate) struct TellArgs {
     /// Metadata told to the guest; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = text::parse_pair)]
     meta: Vec<(String, String)>,
@@ -118,9 +142,6 @@ pub(crate) struct GuestArgs {
     /// File whose first line is the administrator's password (`-` is stdin): never an argument, which others can see.
     #[arg(long, value_name = "FILE")]
     admin_password_file: Option<PathBuf>,
-    /// Give the guest no config drive.
-    #[arg(long)]
-    no_config_drive: bool,
 }
 
 fn parse_condition(text: &str) -> Result<Condition, String> {

@@ -18,27 +18,53 @@ use crate::{
 /// Between two questions to an agent whose channel is open: it opens the channel a moment before it listens.
 const AGENT_PAUSE: Duration = Duration::from_millis(500);
 
+/// What is noted before a guest starts, so that nothing of its boot is missed, nor anything older taken for it.
+#[derive(Debug)]
+pub(in crate::action) struct Before {
+    signals: watch::Receiver<Signal>,
+    log: u64,
+}
+
+impl Before {
+    /// Notes it.
+    ///
+    /// # Errors
+    /// When the console's log cannot be looked at.
+    pub(in crate::action) async fn start(task: &Task, id: InstanceId) -> Result<Self> {
+        let end = log(task, id).end().await?;
+        Ok(Self {
+            signals: task.host().hypervisor.signals(id),
+            log: end.unwrap_or(0),
+        })
+    }
+}
+
+fn log(task: &Task, id: InstanceId) -> ConsoleLog {
+    ConsoleLog::new(task.host().paths.instance(id).join(plan::CONSOLE_LOG))
+}
+
 /// Waits until the guest shows what is waited for.
 ///
 /// # Errors
 /// `WAIT_TIMEOUT`; `GUEST_CRASHED` when the guest stops first; `OPERATION_CANCELLED`.
-pub(super) async fn wait(
+pub(in crate::action) async fn wait(
     task: &Task,
     id: InstanceId,
-    (wait_for, signals): (&WaitFor, watch::Receiver<Signal>),
+    (wait_for, before): (&WaitFor, Before),
 ) -> Result<()> {
     let phase = match &wait_for.target {
         WaitTarget::Phase(phase) => *phase,
         WaitTarget::Console(_) => Phase::ConsolePattern,
     };
+    let Before { signals, log } = before;
     let shown = async {
         // The agent shows itself beside the console, whose phases are told meanwhile.
         match phase {
             Phase::Agent => tokio::select! {
                 agent = agent(task, id, signals.clone()) => agent,
-                console = console(task, id, wait_for) => console,
+                console = console(task, id, (wait_for, log)) => console,
             },
-            _ => console(task, id, wait_for).await,
+            _ => console(task, id, (wait_for, log)).await,
         }
     };
     // Biased: what the guest has shown counts, also when it stops or the time ends at the same moment.
@@ -72,7 +98,7 @@ async fn stopped(id: InstanceId, mut signals: watch::Receiver<Signal>) -> Error 
 }
 
 /// Tells the phases that the console shows, until the one that is waited for.
-async fn console(task: &Task, id: InstanceId, wait_for: &WaitFor) -> Result<()> {
+async fn console(task: &Task, id: InstanceId, (wait_for, from): (&WaitFor, u64)) -> Result<()> {
     let pattern = match &wait_for.target {
         WaitTarget::Console(pattern) => Some(pattern.parse()?),
         WaitTarget::Phase(_) => None,
@@ -80,8 +106,8 @@ async fn console(task: &Task, id: InstanceId, wait_for: &WaitFor) -> Result<()> 
     let report = task.report();
     let mut since = Instant::now();
     let mut boot = BootWatch::new(pattern);
-    let log = ConsoleLog::new(task.host().paths.instance(id).join(plan::CONSOLE_LOG));
-    let mut chunks = std::pin::pin!(log.follow(&task.host().watcher, 0, Until::Removed));
+    let log = log(task, id);
+    let mut chunks = std::pin::pin!(log.follow(&task.host().watcher, from, Until::Removed));
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;
         for seen in boot.feed(&chunk.bytes) {

@@ -11,11 +11,12 @@ use super::{
     volume::volume,
 };
 use crate::{
-    error::{Error, Kind},
+    error::Error,
     model::{
         BlockDevice, BlockSource, Bytes, Flavor, InjectedFile, InstanceSpec, Limits, Phase,
         RequestId, Secret, WaitFor, WaitTarget,
     },
+    plan,
 };
 
 /// A spawn as asked for.
@@ -46,9 +47,7 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
         None
     };
     let injected_files = injected_files(f, asked.injected_files);
-    if asked.user_data.len() > 65535 {
-        f.wrong("user_data", "must have at most 65535 bytes");
-    }
+    let user_data = user_data(f, asked.user_data);
     let public_keys = public_keys(f, asked.ssh_public_keys);
     let password = f.text("admin_password", asked.admin_password, 255);
     let vifs = vifs(f, asked.vifs, image.as_ref().and_then(|image| image.nic));
@@ -65,7 +64,7 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
         || image
             .as_ref()
             .is_some_and(|image| image.config_drive_mandatory);
-    let told = !asked.user_data.is_empty()
+    let told = user_data.as_ref().is_none_or(|data| !data.is_empty())
         || password
             .as_ref()
             .is_some_and(|password| !password.is_empty())
@@ -93,7 +92,7 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
             properties: image.properties,
             kernel: image.kernel,
             injected_files: injected_files?,
-            user_data: asked.user_data,
+            user_data: user_data?,
             public_keys: public_keys?,
             admin_password: Some(password?).filter(|p| !p.is_empty()).map(Secret::new),
             vifs: vifs?,
@@ -106,7 +105,7 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
         })
     };
     let spec = faults.into_result(spec)?;
-    fits(&spec)?;
+    plan::fits(&spec)?;
     Ok(Spawn {
         request,
         validate_only: asked.validate_only,
@@ -114,26 +113,12 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
     })
 }
 
-/// Whether the flavor is as large as the image says it needs.
-fn fits(spec: &InstanceSpec) -> Result<(), Error> {
-    let least = &spec.properties;
-    if spec.flavor.root.is_some_and(|root| root < least.min_disk) {
-        let e = Error::new(
-            Kind::Precondition,
-            "FLAVOR_DISK_TOO_SMALL",
-            format!("the image needs a root disk of {}", least.min_disk),
-        );
-        return Err(e.with("needed", least.min_disk));
+pub(crate) fn user_data(faults: &mut Faults, data: Vec<u8>) -> Option<Vec<u8>> {
+    if data.len() > 65535 {
+        faults.wrong("user_data", "must have at most 65535 bytes");
+        return None;
     }
-    if spec.flavor.memory < least.min_memory {
-        let e = Error::new(
-            Kind::Precondition,
-            "FLAVOR_MEMORY_TOO_SMALL",
-            format!("the image needs memory of {}", least.min_memory),
-        );
-        return Err(e.with("needed", least.min_memory));
-    }
-    Ok(())
+    Some(data)
 }
 
 fn hostname(faults: &mut Faults, name: String, id: &str) -> Option<String> {
@@ -156,7 +141,7 @@ fn hostname(faults: &mut Faults, name: String, id: &str) -> Option<String> {
     }
 }
 
-fn pairs(
+pub(crate) fn pairs(
     faults: &mut Faults,
     field: &str,
     pairs: impl IntoIterator<Item = (String, String), IntoIter: ExactSizeIterator>,
@@ -194,7 +179,7 @@ fn size(
     Some(to(value).filter(|bytes| bytes.0 > 0))
 }
 
-fn flavor(faults: &mut Faults, flavor: Option<v1::Flavor>) -> Option<Flavor> {
+pub(crate) fn flavor(faults: &mut Faults, flavor: Option<v1::Flavor>) -> Option<Flavor> {
     let Some(flavor) = flavor else {
         faults.wrong("flavor", "is required");
         return None;
@@ -242,7 +227,10 @@ fn flavor(faults: &mut Faults, flavor: Option<v1::Flavor>) -> Option<Flavor> {
     })
 }
 
-fn injected_files(faults: &mut Faults, files: Vec<v1::InjectedFile>) -> Option<Vec<InjectedFile>> {
+pub(crate) fn injected_files(
+    faults: &mut Faults,
+    files: Vec<v1::InjectedFile>,
+) -> Option<Vec<InjectedFile>> {
     faults.at_most("injected_files", files.len(), 16);
     let total: usize = files.iter().map(|file| file.contents.len()).sum();
     if total > INJECTED_BYTES {
@@ -274,7 +262,7 @@ fn injected_files(faults: &mut Faults, files: Vec<v1::InjectedFile>) -> Option<V
     Some(taken)
 }
 
-fn public_keys(faults: &mut Faults, keys: Vec<String>) -> Option<Vec<String>> {
+pub(crate) fn public_keys(faults: &mut Faults, keys: Vec<String>) -> Option<Vec<String>> {
     faults.at_most("ssh_public_keys", keys.len(), 64);
     let key = |(i, key): (usize, String)| {
         faults.text(
@@ -371,7 +359,7 @@ pub(crate) fn block_device(
     })
 }
 
-fn limits(faults: &mut Faults, limits: v1::Limits) -> Option<Limits> {
+pub(crate) fn limits(faults: &mut Faults, limits: v1::Limits) -> Option<Limits> {
     let mut to = |field: &str, value: Option<u64>, to: fn(u64) -> Option<Bytes>| match value {
         None => Some(None),
         Some(value) => faults
@@ -387,7 +375,7 @@ fn limits(faults: &mut Faults, limits: v1::Limits) -> Option<Limits> {
     })
 }
 
-fn wait_for(faults: &mut Faults, asked: &v1::WaitFor) -> Option<WaitFor> {
+pub(crate) fn wait_for(faults: &mut Faults, asked: &v1::WaitFor) -> Option<WaitFor> {
     use v1::{BootPhase, wait_for::Condition};
     let target = match &asked.condition {
         Some(Condition::Phase(phase)) => match BootPhase::try_from(*phase) {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::image::{image, last_part, location};
 use super::vif::vifs;
-use super::{FlavorArgs, GuestArgs, SpawnArgs};
+use super::{FlavorArgs, GuestArgs, ImageArgs, SpawnArgs, TellArgs, WaitArgs};
 use crate::exit::Failure;
 use crate::json;
 
@@ -38,16 +38,14 @@ impl SpawnArgs {
         let bridges = std::mem::take(&mut self.bridge);
         let vifs = vifs(&request.instance_id, bridges, self.user_net);
         request.vifs.extend(vifs);
-        self.guest.put_over(&mut request)?;
-        if let Some(condition) = self.wait_for {
-            let timeout = self.wait_timeout.map(prost_types::Duration::try_from);
-            request.wait_for = Some(v1::WaitFor {
-                condition: Some(condition),
-                timeout: timeout
-                    .transpose()
-                    .map_err(|e| Failure::Usage(e.to_string()))?,
-            });
-        }
+        self.guest.put_over(&mut request);
+        let words = self.told.read()?;
+        request.metadata.extend(words.metadata);
+        request.ssh_public_keys.extend(words.public_keys);
+        request.injected_files.extend(words.injected_files);
+        request.user_data = words.user_data.unwrap_or(request.user_data);
+        request.admin_password = words.admin_password.unwrap_or(request.admin_password);
+        request.wait_for = self.wait.read()?.or(request.wait_for);
         Ok(request)
     }
 
@@ -72,15 +70,33 @@ impl SpawnArgs {
     }
 
     fn take_image(&mut self) -> Result<Option<v1::Image>, Failure> {
-        let Some(at) = self.image.take() else {
-            return Ok(None);
-        };
+        let image = self.image.take();
+        image.map(|at| self.about_image.take(at)).transpose()
+    }
+}
+
+impl ImageArgs {
+    /// The image at a location.
+    pub(crate) fn take(&mut self, at: String) -> Result<v1::Image, Failure> {
         let id = self.image_id.take();
         let mut image = image(at, self.image_format, id, self.sha256.take())?;
         image.kernel = self.kernel.take().map(kernel).transpose()?;
         image.ramdisk = self.ramdisk.take().map(kernel).transpose()?;
         image.kernel_command_line = self.cmdline.take().unwrap_or_default();
-        Ok(Some(image))
+        Ok(image)
+    }
+}
+
+impl WaitArgs {
+    /// What is waited for, if anything.
+    pub(crate) fn read(self) -> Result<Option<v1::WaitFor>, Failure> {
+        let timeout = self.wait_timeout.map(prost_types::Duration::try_from);
+        let timeout = timeout.transpose();
+        let timeout = timeout.map_err(|e| Failure::Usage(e.to_string()))?;
+        Ok(self.wait_for.map(|condition| v1::WaitFor {
+            condition: Some(condition),
+            timeout,
+        }))
     }
 }
 
@@ -117,34 +133,54 @@ impl FlavorArgs {
 }
 
 impl GuestArgs {
-    fn put_over(self, request: &mut v1::SpawnRequest) -> Result<(), Failure> {
-        if let Some(hostname) = self.hostname {
+    fn put_over(&mut self, request: &mut v1::SpawnRequest) {
+        if let Some(hostname) = self.hostname.take() {
             request.hostname = hostname;
         }
-        if let Some(name) = self.name {
+        if let Some(name) = self.name.take() {
             request.display_name = name;
-        }
-        request.metadata.extend(self.meta);
-        for file in &self.ssh_key {
-            request.ssh_public_keys.extend(keys(&contents(file)?));
-        }
-        if let Some(file) = &self.user_data {
-            request.user_data = contents(file)?;
-        }
-        for (path, file) in self.inject {
-            let contents = contents(Path::new(&file))?;
-            request
-                .injected_files
-                .push(v1::InjectedFile { path, contents });
-        }
-        if let Some(file) = &self.admin_password_file {
-            request.admin_password = first_line(&contents(file)?)
-                .ok_or_else(|| Failure::Usage(format!("{} has no password", file.display())))?;
         }
         if self.no_config_drive {
             request.config_drive = Some(false);
         }
-        Ok(())
+    }
+}
+
+/// What a guest is told, files read.
+#[derive(Default)]
+pub(crate) struct Words {
+    pub(crate) metadata: Vec<(String, String)>,
+    pub(crate) public_keys: Vec<String>,
+    pub(crate) user_data: Option<Vec<u8>>,
+    pub(crate) injected_files: Vec<v1::InjectedFile>,
+    pub(crate) admin_password: Option<String>,
+}
+
+impl TellArgs {
+    /// Reads the files.
+    pub(crate) fn read(self) -> Result<Words, Failure> {
+        let mut words = Words {
+            metadata: self.meta,
+            ..Words::default()
+        };
+        for file in &self.ssh_key {
+            words.public_keys.extend(keys(&contents(file)?));
+        }
+        if let Some(file) = &self.user_data {
+            words.user_data = Some(contents(file)?);
+        }
+        for (path, file) in self.inject {
+            let contents = contents(Path::new(&file))?;
+            words
+                .injected_files
+                .push(v1::InjectedFile { path, contents });
+        }
+        if let Some(file) = &self.admin_password_file {
+            let password = first_line(&contents(file)?);
+            let missing = || Failure::Usage(format!("{} has no password", file.display()));
+            words.admin_password = Some(password.ok_or_else(missing)?);
+        }
+        Ok(words)
     }
 }
 
