@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Action, standing::admitted};
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Details, Error, Kind, Result, Violation},
     host::Host,
     hypervisor::agent::{GuestInterface, Program},
     model::{InstanceId, InterfaceId, MacAddress, Phase, Verb, Vif},
@@ -72,6 +72,10 @@ impl InjectNetworkInfo {
         if let Some(id) = self.interfaces.iter().find(|id| !known(id)) {
             return Err(absent(id));
         }
+        let bare = |vif: &&Vif| self.interfaces.contains(&vif.id) && !inside::has_address(vif);
+        if let Some(vif) = vifs.iter().find(bare) {
+            return Err(bare_of_addresses(&vif.id));
+        }
         let meant = |vif: &&Vif| self.interfaces.is_empty() || self.interfaces.contains(&vif.id);
         let chosen = vifs.iter().filter(meant);
         Ok(chosen.filter(|vif| inside::has_address(vif)).collect())
@@ -123,6 +127,21 @@ fn find<'a>(told: &'a [GuestInterface], vif: &Vif) -> Option<&'a GuestInterface>
         matches!(mac, Some(Ok(mac)) if mac == vif.mac)
     };
     told.iter().find(is_it)
+}
+
+fn bare_of_addresses(id: &InterfaceId) -> Error {
+    let message = format!("interface {id} has no fixed address that the guest could be given");
+    let fault = Violation {
+        field: "interface_ids".to_owned(),
+        description: format!("must not have {id}, which has no fixed address"),
+    };
+    let details = Details {
+        violations: vec![fault],
+        ..Details::default()
+    };
+    Error::new(Kind::Invalid, "INVALID_REQUEST", message)
+        .detailed(details)
+        .with("interface_id", id)
 }
 
 fn absent(id: &InterfaceId) -> Error {

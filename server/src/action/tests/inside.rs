@@ -6,13 +6,14 @@ use pretty_assertions::assert_eq;
 
 use super::*;
 use crate::{
-    action::{InjectFile, Quiesce, SetAdminPassword, Unquiesce},
+    action::{InjectFile, InjectNetworkInfo, Quiesce, SetAdminPassword, Unquiesce},
     hypervisor::{
         agent::{AgentFacts, Ended},
         fake::Happening,
     },
-    model::Secret,
+    model::{Secret, VifKind},
     plan::inside,
+    testing::vif,
 };
 
 /// A host with one guest, whose agent can do all that is asked of it.
@@ -154,6 +155,23 @@ async fn a_password_goes_to_the_administrator_unless_said() {
     }
     let set = t.fake.inside(id, |inside| inside.passwords.clone());
     assert_eq!(set.keys().collect::<Vec<_>>(), ["eve", "root"]);
+}
+
+#[tokio::test]
+async fn a_guest_is_not_given_addresses_that_an_interface_does_not_have() {
+    let t = TestHost::new().await;
+    let mut spec = t.spec();
+    spec.vifs = vec![vif(1, VifKind::User)];
+    let named = spec.vifs[0].id.clone();
+    let id = t.spawned(spec).await;
+    t.fake.emit(id, Happening::AgentUp);
+    let action = InjectNetworkInfo {
+        instance: id,
+        interfaces: vec![named],
+    };
+    let e = action.run(&mut t.task(&action).await).await.unwrap_err();
+    assert_eq!(e.reason(), "INVALID_REQUEST");
+    assert_eq!(e.details().violations[0].field, "interface_ids");
 }
 
 fn quiesce(instance: InstanceId) -> Quiesce {

@@ -59,18 +59,24 @@ async fn a_thaw_is_tried_until_the_guest_has_heard_it_and_keeps_nobody_waiting()
 }
 
 #[tokio::test]
-async fn a_guest_that_is_off_is_frozen_no_more_and_a_paused_one_still_is() {
+async fn a_guest_that_is_off_is_frozen_no_more_and_a_paused_or_saved_one_still_is() {
     let t = TestHost::new().await;
     let now = SystemTime::now();
     let (off, paused) = (frozen(&t, now).await, frozen(&t, now).await);
+    let saved = frozen(&t, now).await;
     t.fake.emit(off, Happening::PowerOff);
     t.host.hypervisor.pause(paused).await.unwrap();
+    t.host.hypervisor.save(saved).await.unwrap();
     let looking = tokio::spawn(run(t.host.clone(), CancellationToken::new()));
     forgotten(&t, off).await;
     let all = t.host.store.quiesced().borrow().clone();
-    assert!(all.contains_key(&paused));
+    assert!(all.contains_key(&paused) && all.contains_key(&saved));
     t.host.hypervisor.resume(paused).await.unwrap();
+    t.host.hypervisor.restore(saved).await.unwrap();
+    t.fake.emit(saved, Happening::AgentUp);
     forgotten(&t, paused).await;
+    forgotten(&t, saved).await;
+    assert!(!t.fake.inside(saved, |inside| inside.frozen));
     looking.abort();
 }
 
