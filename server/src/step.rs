@@ -17,7 +17,7 @@ pub mod vifs;
 pub use aside::SetAside;
 pub use claim::{ClaimResources, ClaimRoot};
 pub use definition::{RedefineGuest, domain_of, plan_of};
-pub use device::{AttachDevice, DetachDevice, Pace};
+pub use device::{AttachDevice, DetachDevice, Pace, ResizeDisk};
 pub use disks::{CreateDisks, CreatedDisks, WriteConfigDrive};
 pub use export::{CopyDisk, PlaceImage, Thaw, UploadImage};
 pub use guest::{DefineGuest, StartGuest};
@@ -51,6 +51,7 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         RedefineGuest::NAME => Begun::read::<RedefineGuest>(row),
         AttachDevice::NAME => Begun::read::<AttachDevice>(row),
         DetachDevice::NAME => Begun::read::<DetachDevice>(row),
+        ResizeDisk::NAME => Begun::read::<ResizeDisk>(row),
         UnplugVif::NAME => Begun::read::<UnplugVif>(row),
         PauseGuest::NAME => Begun::read::<PauseGuest>(row),
         UnpauseGuest::NAME => Begun::read::<UnpauseGuest>(row),

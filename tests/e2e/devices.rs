@@ -14,11 +14,14 @@ use computedriver::v1::{
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::support::{LIMIT, Sandbox, command, fields, guest_request, reason, request, until};
+use crate::support::{
+    LIMIT, Sandbox, Shell, command, fields, guest_request, reason, request, until,
+};
 
 suite! {
     a_guest_sees_a_volume_come_stay_over_restarts_and_go,
     a_guest_that_does_not_answer_keeps_its_volume,
+    a_guest_sees_its_volume_as_it_is_and_as_it_grows,
     a_crash_while_a_guest_is_asked_leaves_it_with_its_volume,
 }
 
@@ -258,6 +261,62 @@ async fn a_guest_sees_a_volume_come_stay_over_restarts_and_go(sandbox: &mut Sand
         served.try_exists().unwrap(),
         "a volume outlives its instances"
     );
+    sandbox.assert_clean().await;
+}
+
+async fn extend(sandbox: &Sandbox, id: &str, size_bytes: u64) -> Result<v1::Disk, Status> {
+    let asked = v1::ExtendVolumeRequest {
+        instance_id: id.to_owned(),
+        disk_id: "one".to_owned(),
+        size_bytes,
+        ..Default::default()
+    };
+    let answer = sandbox.devices().await.extend_volume(asked).await?;
+    Ok(answer.into_inner().disk.expect("the disk"))
+}
+
+async fn a_guest_sees_its_volume_as_it_is_and_as_it_grows(sandbox: &mut Sandbox) {
+    let guest = sandbox.spawn(guest_request("GUEST-MILESTONE-ready")).await;
+    let id = guest.unwrap().0.instance_id;
+    let path = file(sandbox, "one", 16 * MIB);
+    let mut one = device("one", local(&path));
+    let Some(Source::Volume(volume)) = &mut one.source else {
+        panic!("it is a volume");
+    };
+    volume.qos = Some(v1::DiskQos {
+        write_bytes_sec: MIB,
+        ..Default::default()
+    });
+    let serial = volume.volume_id[..20].to_owned();
+    attach(sandbox, &id, &one).await.unwrap();
+    said(sandbox, &id, "GUEST-UEVENT add block vdb", 1).await;
+    let mut shell = Shell::login(sandbox, &id).await;
+    let told = shell.run("cat /sys/block/vdb/serial").await;
+    assert!(told.contains(&serial), "{told}");
+    let since = std::time::Instant::now();
+    shell
+        .run("dd if=/dev/zero of=/dev/vdb bs=256k count=16 oflag=direct")
+        .await;
+    let took = since.elapsed();
+    assert!(
+        took.as_secs_f64() > 2.0,
+        "4 MiB at 1 MiB a second: {took:?}"
+    );
+
+    let e = extend(sandbox, &id, 32 * MIB).await.unwrap_err();
+    assert_eq!(
+        (e.code(), reason(&e).as_str()),
+        (Code::Aborted, "VOLUME_CONNECT_FAILED")
+    );
+    let grown = fs::File::options().write(true).open(&path).unwrap();
+    grown.set_len(32 * MIB).unwrap();
+    for _ in 0..2 {
+        let disk = extend(sandbox, &id, 32 * MIB).await.unwrap();
+        assert_eq!(disk.size_bytes, 32 * MIB);
+    }
+    let told = shell.run("cat /sys/block/vdb/size").await;
+    assert!(told.contains("65536"), "{told}");
+    sandbox.destroy(&id).await.unwrap();
     sandbox.assert_clean().await;
 }
 

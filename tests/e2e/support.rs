@@ -22,9 +22,12 @@ use tonic::{
 
 mod daemon;
 mod request;
+mod shell;
 
 pub use daemon::Daemon;
 pub use request::{fields, finish, guest_request, image, reason, request, sha256};
+
+pub use shell::Shell;
 
 /// How long a test waits for what must come: guests under TCG on a busy machine take their time.
 pub const LIMIT: Duration = Duration::from_secs(180);

@@ -8,7 +8,7 @@ use crate::{
     domain::{Device, Domain},
     error::{Error, Kind, Result, Violation},
     host::Host,
-    model::{BlockDevice, InstanceRecord, InstanceSpec, PowerState, VolumeId},
+    model::{BlockDevice, DiskId, InstanceRecord, InstanceSpec, PowerState, Volume, VolumeId},
     plan::{self, Plan, PlanError},
     step::{domain_of, plan_of},
     volume::VolumeError,
@@ -103,6 +103,36 @@ pub(super) fn free(host: &Host, device: &BlockDevice, record: &InstanceSpec) -> 
 pub(super) fn volume_of(spec: &InstanceSpec, volume: VolumeId) -> Option<&BlockDevice> {
     let mut devices = spec.block_devices.iter();
     devices.find(|device| device.volume().is_some_and(|own| own.id == volume))
+}
+
+/// The volume that is a disk of the instance.
+///
+/// # Errors
+/// `VOLUME_NOT_FOUND` when it has no such disk, or that is none.
+pub(super) fn attached<'a>(
+    spec: &'a InstanceSpec,
+    disk: &DiskId,
+) -> Result<(&'a BlockDevice, &'a Volume)> {
+    let device = spec.block_devices.iter().find(|device| device.id == *disk);
+    let volume = device.and_then(|device| Some((device, device.volume()?)));
+    volume.ok_or_else(|| {
+        let message = format!("the instance has no volume as disk {disk}");
+        let e = Error::new(Kind::NotFound, "VOLUME_NOT_FOUND", message);
+        e.with("instance_id", spec.id).with("disk_id", disk)
+    })
+}
+
+/// What is wrong with a field, seen only now that the instance is known.
+pub(super) fn invalid(field: &str, why: String) -> Error {
+    let message = format!("{field} {why}");
+    let violation = Violation {
+        field: field.to_owned(),
+        description: why,
+    };
+    Error::new(Kind::Invalid, "INVALID_REQUEST", message).detailed(crate::error::Details {
+        violations: vec![violation],
+        ..Default::default()
+    })
 }
 
 /// What this guest, or this hypervisor, cannot be given while it runs.

@@ -51,6 +51,7 @@ const SERVED: &[(&str, &[&str])] = &[
         &[
             "AttachVolume",
             "DetachVolume",
+            "ExtendVolume",
             "AttachInterface",
             "DetachInterface",
             "ListDisks",

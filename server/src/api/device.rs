@@ -25,6 +25,13 @@ impl DeviceService for Api {
         self.do_detach_volume(request).await
     }
 
+    async fn extend_volume(
+        &self,
+        request: Request<v1::ExtendVolumeRequest>,
+    ) -> Reply<v1::ExtendVolumeResponse> {
+        self.do_extend_volume(request).await
+    }
+
     async fn attach_interface(
         &self,
         request: Request<v1::AttachInterfaceRequest>,

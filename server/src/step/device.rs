@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Kind, Result},
     host::Host,
     hypervisor::device::Detached,
-    model::{InstanceId, Phase, PowerState},
+    model::{Bytes, InstanceId, Phase, PowerState},
     task::{Cx, Step, cancelled},
 };
 
@@ -113,6 +113,42 @@ impl Step for DetachDevice {
             return Ok(());
         }
         Ok(host.hypervisor.attach(self.instance, &self.device).await?)
+    }
+}
+
+/// Tells a running guest that a disk has grown.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ResizeDisk {
+    /// Whose.
+    pub instance: InstanceId,
+    /// The disk's name in the guest.
+    pub target: String,
+    /// Its size.
+    pub size: Bytes,
+}
+
+#[async_trait]
+impl Step for ResizeDisk {
+    type Output = ();
+    const NAME: &'static str = "resize disk";
+    const PHASE: Phase = Phase::ResizeDisks;
+
+    async fn apply(&self, cx: Cx<'_>) -> Result<()> {
+        let (hypervisor, id) = (&cx.host.hypervisor, self.instance);
+        hypervisor.resize_disk(id, &self.target, self.size).await?;
+        let seen = hypervisor.disk_size(id, &self.target).await?;
+        if seen == self.size {
+            return Ok(());
+        }
+        Err(Error::internal(format!(
+            "the guest sees {} bytes, not {}",
+            seen.0, self.size.0
+        )))
+    }
+
+    /// A disk that has grown stays so: the guest may be using the room.
+    async fn revert(&self, _host: &Host) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     error::{Classify, Kind},
     image::inspect::Unacceptable,
-    model::{InstanceId, VolumeId},
+    model::{Bytes, InstanceId, VolumeId},
 };
 
 /// Why a volume is not to be had.
@@ -43,6 +43,16 @@ pub enum VolumeError {
         /// Why.
         why: String,
     },
+    /// It has not the size that it should have.
+    #[error("volume {volume} has {} bytes, not {}", found.0, wanted.0)]
+    Size {
+        /// Which.
+        volume: VolumeId,
+        /// What it has.
+        found: Bytes,
+        /// What it should have.
+        wanted: Bytes,
+    },
     /// Another instance has it, and one of both does not share it.
     #[error("volume {volume} is in use by instance {instance}, and not shared by both")]
     InUse {
@@ -81,6 +91,7 @@ impl Classify for VolumeError {
         | Self::Unacceptable { volume, .. }
         | Self::ReadOnly { volume }
         | Self::Unreachable { volume, .. }
+        | Self::Size { volume, .. }
         | Self::InUse { volume, .. }) = self;
         let mut fields = vec![("volume_id", volume.to_string())];
         if let Self::InUse { instance, .. } = self {

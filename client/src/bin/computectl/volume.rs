@@ -23,6 +23,8 @@ pub(crate) enum VolumeCommand {
     Attach(Box<AttachArgs>),
     /// Take a volume from an instance; an absent one is a success.
     Detach(DetachArgs),
+    /// Tell a guest that a volume has grown.
+    Extend(ExtendArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,6 +108,16 @@ pub(crate) struct DetachArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ExtendArgs {
+    /// UUID of the instance.
+    instance: String,
+    /// Id of the disk.
+    disk: String,
+    /// The new size, bytes.
+    size: u64,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct AttachInterfaceArgs {
     /// UUID of the instance.
     instance: String,
@@ -136,6 +148,7 @@ pub(crate) async fn volume(
         VolumeCommand::List(args) => disks(args, session, out).await,
         VolumeCommand::Attach(args) => attach(*args, session, out).await,
         VolumeCommand::Detach(args) => detach(args, session, out).await,
+        VolumeCommand::Extend(args) => extend(args, session, out).await,
     }
 }
 
@@ -286,6 +299,24 @@ async fn detach(args: DetachArgs, session: &Session, out: &mut Out) -> Result<()
         return Ok(out.object(&json!({ "detached": view }))?);
     }
     detached(&args.disk, answer.absent, out)
+}
+
+async fn extend(args: ExtendArgs, session: &Session, out: &mut Out) -> Result<(), Failure> {
+    let request = v1::ExtendVolumeRequest {
+        instance_id: args.instance,
+        request_id: Uuid::new_v4().to_string(),
+        disk_id: args.disk,
+        size_bytes: args.size,
+    };
+    let client = session.connect().await?;
+    let answer = client.devices().extend_volume(request).await?.into_inner();
+    if out.is_json() {
+        let view = json::view("ExtendVolumeResponse", &answer);
+        return Ok(out.object(&json!({ "extended": view }))?);
+    }
+    let disk = answer.disk.unwrap_or_default();
+    let size = text::bytes(disk.size_bytes);
+    Ok(out.line(format_args!("{} has {size}", disk.disk_id))?)
 }
 
 fn detached(what: &str, absent: bool, out: &mut Out) -> Result<(), Failure> {

@@ -7,13 +7,13 @@ use pretty_assertions::assert_eq;
 use super::*;
 use crate::{
     action::{
-        AttachInterface, AttachVolume, DetachInterface, DetachVolume, DetachedBefore, PowerOff,
-        PowerOn, Which,
+        AttachInterface, AttachVolume, DetachInterface, DetachVolume, DetachedBefore, ExtendVolume,
+        PowerOff, PowerOn, Which,
     },
     domain::Device,
     model::{
-        BlockDevice, BlockSource, DiskBus, OperationRecord, OperationState, Qos, Vif, VifKind,
-        Volume, VolumeId, VolumeTarget,
+        BlockDevice, BlockSource, Bytes, DiskBus, OperationRecord, OperationState, Qos, Vif,
+        VifKind, Volume, VolumeId, VolumeTarget,
     },
     step::Pace,
     testing::{ended, key, vif},
@@ -388,4 +388,42 @@ async fn an_instance_may_begin_with_a_volume_which_outlives_it() {
     assert_eq!(t.snapshot().await, before);
     let size = std::fs::metadata(file(&t, "vol")).unwrap().size();
     assert_eq!(size, 1 << 20);
+}
+
+#[tokio::test]
+async fn a_volume_that_has_grown_is_told_and_one_that_has_not_is_refused() {
+    let t = TestHost::new().await;
+    let id = t.spawned(t.spec()).await;
+    done(&t, attach(id, &device(&t, "vol"))).await;
+    let to = |disk: &str, size| ExtendVolume {
+        instance: id,
+        disk: disk.parse().unwrap(),
+        size: Bytes(size),
+    };
+    let e = refused(&t, to("vol", 2 << 20)).await;
+    assert_eq!(
+        (e.reason(), e.phase()),
+        ("VOLUME_CONNECT_FAILED", Some(Phase::ConnectVolumes))
+    );
+    assert_eq!(
+        refused(&t, to("root", 2 << 20)).await.reason(),
+        "VOLUME_NOT_FOUND"
+    );
+    assert_eq!(
+        refused(&t, to("vol", 512)).await.reason(),
+        "INVALID_REQUEST"
+    );
+    let open = std::fs::File::options().write(true).open(file(&t, "vol"));
+    open.unwrap().set_len(2 << 20).unwrap();
+    assert_reverts(&t, 1, async |_| to("vol", 2 << 20)).await;
+    for _ in 0..2 {
+        done(&t, to("vol", 2 << 20)).await;
+        let record = t.host.store.instance(id).unwrap();
+        let seen = record.spec.block_devices[0].volume().unwrap().seen.as_ref();
+        assert_eq!(seen.unwrap().size, Bytes(2 << 20));
+    }
+    off(&t, id).await;
+    let open = std::fs::File::options().write(true).open(file(&t, "vol"));
+    open.unwrap().set_len(3 << 20).unwrap();
+    done(&t, to("vol", 3 << 20)).await;
 }

@@ -1,13 +1,13 @@
-//! AttachVolume and DetachVolume.
+//! AttachVolume, DetachVolume and ExtendVolume.
 
 use computedriver::v1;
 use tonic::Request;
 
 use super::super::{Api, convert, convert::Faults, status::status, work::Reply};
 use crate::{
-    action::{AttachVolume, DetachVolume, DetachedBefore, Which},
+    action::{AttachVolume, DetachVolume, DetachedBefore, ExtendVolume, Which},
     error::Error,
-    model::{BlockDevice, InstanceId},
+    model::{BlockDevice, Bytes, DiskId, InstanceId},
     step::Pace,
 };
 
@@ -46,7 +46,35 @@ fn which(faults: &mut Faults, asked: &mut v1::DetachVolumeRequest) -> Option<Whi
     }
 }
 
+/// Whole sectors: no disk has half of one.
+const SECTOR: u64 = 512;
+
+fn grown(faults: &mut Faults, asked: &mut v1::ExtendVolumeRequest) -> Option<(DiskId, Bytes)> {
+    let disk = faults.take("disk_id", asked.disk_id.parse());
+    if asked.size_bytes == 0 || !asked.size_bytes.is_multiple_of(SECTOR) {
+        faults.wrong("size_bytes", "must be a multiple of 512, and not 0");
+    }
+    Some((disk?, Bytes(asked.size_bytes)))
+}
+
 impl Api {
+    pub(super) async fn do_extend_volume(
+        &self,
+        request: Request<v1::ExtendVolumeRequest>,
+    ) -> Reply<v1::ExtendVolumeResponse> {
+        let read = self.asked(request, grown);
+        let (asked, (disk, size)) = read.map_err(|e| status(&e))?;
+        let (instance, id) = (asked.id, disk.to_string());
+        let action = ExtendVolume {
+            instance,
+            disk,
+            size,
+        };
+        self.done(asked, action).await?;
+        let disk = self.disk(instance, &id).await.map_err(|e| status(&e))?;
+        Ok(v1::ExtendVolumeResponse { disk }.into())
+    }
+
     pub(super) async fn do_attach_volume(
         &self,
         request: Request<v1::AttachVolumeRequest>,

@@ -24,7 +24,7 @@ const FLAGS: &[(&str, bool, &str)] = &[
         false,
         "VOLUME_ATTACH_WITH_TAG",
     ),
-    ("supports_extend_volume", false, "VOLUME_EXTEND"),
+    ("supports_extend_volume", true, "VOLUME_EXTEND"),
     ("supports_multiattach", true, "VOLUME_MULTI_ATTACH"),
     ("supports_trusted_certs", false, "TRUSTED_CERTS"),
     ("supports_pcpus", false, ""),
