@@ -24,6 +24,7 @@ mod snapshot;
 mod spawn;
 mod standing;
 mod suspend;
+mod swap_volume;
 #[cfg(test)]
 mod tests;
 mod update_agent;
@@ -59,6 +60,7 @@ pub use set_password::SetAdminPassword;
 pub use snapshot::{Destination, Snapshot, Snapshotted};
 pub use spawn::Spawn;
 pub use suspend::{Resume, Suspend};
+pub use swap_volume::SwapVolume;
 pub use update_agent::{UpdateAgent, Updated};
 
 /// Removes whatever changes of an instance kept for their way back: for a start, when none of them is to be taken back.

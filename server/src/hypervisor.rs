@@ -10,6 +10,7 @@ pub mod copy;
 pub mod device;
 pub mod fake;
 pub mod libvirt;
+pub mod mirror;
 mod news;
 mod node;
 pub mod power;
@@ -30,6 +31,7 @@ use self::{
     console::Consoles,
     copy::Copying,
     device::Devices,
+    mirror::Mirrors,
     power::Power,
     save::Save,
     stats::{Groups, HostCounters, MonitorCounters},
@@ -330,7 +332,18 @@ pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 /// The one seam between computelet and whatever runs its guests.
 #[async_trait]
 pub trait Hypervisor:
-    Agent + Consoles + Copying + Devices + Node + Power + Save + Send + Sync + std::fmt::Debug + 'static
+    Agent
+    + Consoles
+    + Copying
+    + Devices
+    + Mirrors
+    + Node
+    + Power
+    + Save
+    + Send
+    + Sync
+    + std::fmt::Debug
+    + 'static
 {
     /// Whether it can be asked, now and from now on.
     fn link(&self) -> watch::Receiver<Link>;

@@ -9,6 +9,7 @@ mod export;
 mod guest;
 mod image;
 pub mod inside;
+mod mirror;
 mod power;
 mod resize;
 mod save;
@@ -23,6 +24,7 @@ pub use export::{CopyDisk, PlaceImage, Thaw, UploadImage};
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
 pub use inside::{FreezeGuest, UpdateFolder, WriteGuestFile};
+pub use mirror::{MirrorDisk, PivotDisk, pivoted};
 pub use power::{PauseGuest, ReturnGuest, StopGuest, UnpauseGuest};
 pub use resize::{ChangeClaim, GrowDisk};
 pub use save::{RestoreGuest, SaveGuest};
@@ -51,6 +53,8 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         RedefineGuest::NAME => Begun::read::<RedefineGuest>(row),
         AttachDevice::NAME => Begun::read::<AttachDevice>(row),
         DetachDevice::NAME => Begun::read::<DetachDevice>(row),
+        MirrorDisk::NAME => Begun::read::<MirrorDisk>(row),
+        PivotDisk::NAME => Begun::read::<PivotDisk>(row),
         ResizeDisk::NAME => Begun::read::<ResizeDisk>(row),
         UnplugVif::NAME => Begun::read::<UnplugVif>(row),
         PauseGuest::NAME => Begun::read::<PauseGuest>(row),

@@ -295,7 +295,7 @@ async fn a_guest_sees_its_volume_as_it_is_and_as_it_grows(sandbox: &mut Sandbox)
     assert!(told.contains(&serial), "{told}");
     let since = std::time::Instant::now();
     shell
-        .run("dd if=/dev/zero of=/dev/vdb bs=256k count=16 oflag=direct")
+        .run("dd if=/dev/zero of=/dev/vdb bs=256k count=16 conv=fsync")
         .await;
     let took = since.elapsed();
     assert!(

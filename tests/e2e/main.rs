@@ -49,6 +49,7 @@ mod spawn;
 mod stats;
 mod streams;
 mod support;
+mod swap;
 mod system;
 mod telemetry;
 mod web;

@@ -51,6 +51,7 @@ const SERVED: &[(&str, &[&str])] = &[
         &[
             "AttachVolume",
             "DetachVolume",
+            "SwapVolume",
             "ExtendVolume",
             "AttachInterface",
             "DetachInterface",

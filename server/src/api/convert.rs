@@ -29,6 +29,7 @@ pub(super) use spawn::{
 };
 pub(super) use stats::{block_counters, cpu_counters, interface_counters, memory};
 pub(super) use vif::vif;
+pub(super) use volume::volume;
 
 use computedriver::v1;
 

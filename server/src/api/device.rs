@@ -2,12 +2,16 @@
 
 mod interface;
 mod list;
+mod swap;
 mod volume;
 
 use computedriver::v1::{self, device_service_server::DeviceService};
 use tonic::Request;
 
-use super::{Api, work::Reply};
+use super::{
+    Api,
+    work::{Reply, Streamed},
+};
 
 #[tonic::async_trait]
 impl DeviceService for Api {
@@ -23,6 +27,13 @@ impl DeviceService for Api {
         request: Request<v1::DetachVolumeRequest>,
     ) -> Reply<v1::DetachVolumeResponse> {
         self.do_detach_volume(request).await
+    }
+
+    async fn swap_volume(
+        &self,
+        request: Request<v1::SwapVolumeRequest>,
+    ) -> Streamed<v1::SwapVolumeResponse> {
+        self.do_swap_volume(request).await
     }
 
     async fn extend_volume(

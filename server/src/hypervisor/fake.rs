@@ -10,6 +10,7 @@ mod counters;
 mod device;
 mod fault;
 mod guest;
+mod mirror;
 mod node;
 mod power;
 mod save;
@@ -43,7 +44,7 @@ use super::{
     stats::{Groups, HostCounters, MonitorCounters},
 };
 use crate::{
-    domain::Domain,
+    domain::{Disk, Domain},
     model::{Architecture, Bytes, Event, EventKind, InstanceId, PowerState},
 };
 
@@ -82,6 +83,8 @@ pub struct Fake {
     deaf: Mutex<BTreeSet<InstanceId>>,
     /// Sizes of disks, by their names.
     sizes: Mutex<BTreeMap<(InstanceId, String), Bytes>>,
+    /// Mirrors of disks, by their names.
+    mirrors: Mutex<BTreeMap<(InstanceId, String), Disk>>,
     signals: Signals,
     faults: Faults,
     counted: Counted,
@@ -99,6 +102,7 @@ impl Fake {
             defined: Mutex::default(),
             deaf: Mutex::default(),
             sizes: Mutex::default(),
+            mirrors: Mutex::default(),
             signals: Signals::default(),
             faults: Faults::default(),
             counted: Counted::default(),

@@ -31,6 +31,7 @@ mod known;
 mod lifecycle;
 mod line;
 mod link;
+mod mirror;
 mod names;
 mod node;
 mod power;

@@ -4,9 +4,12 @@ use pretty_assertions::assert_eq;
 
 use super::*;
 use crate::{
-    action::{Pause, PullImage, Spawn},
+    action::{AttachVolume, Pause, PullImage, Spawn, SwapVolume},
     hypervisor::fake::Times,
-    model::{InstanceId, OperationId, Phase},
+    model::{
+        BlockDevice, BlockSource, DiskFormat, DiskId, InstanceId, OperationId, Phase, Qos, Volume,
+        VolumeId, VolumeTarget,
+    },
     store::BegunStep,
     testing::{LIMIT, Snapshot, TestHost, ended, key},
     vif::VifError,
@@ -313,4 +316,57 @@ async fn a_power_action_that_the_host_came_back_from_has_succeeded() {
     assert_eq!(record(&next, before_the_boot).await.state, state);
     let interrupted = record(&next, now).await.error.unwrap();
     assert_eq!(interrupted.reason(), "OPERATION_INTERRUPTED");
+}
+
+#[tokio::test]
+async fn a_swap_is_finished_once_its_pivot_was_begun_and_undone_before() {
+    let t = TestHost::new().await;
+    let id = t.spawned(t.spec()).await;
+    let location = |name: &str| t.file(name, &[0; 1 << 20]).location;
+    let volume = |name: &str| Volume {
+        id: VolumeId::random(),
+        target: VolumeTarget::Local {
+            path: location(name).strip_prefix("file://").unwrap().into(),
+        },
+        read_only: false,
+        shared: false,
+        serial: None,
+        format: DiskFormat::Raw,
+        discard: false,
+        qos: Qos::default(),
+        seen: None,
+    };
+    let (old, new) = (volume("old"), volume("new"));
+    let disk: DiskId = "vol".parse().unwrap();
+    let attach = AttachVolume {
+        instance: id,
+        device: BlockDevice {
+            id: disk.clone(),
+            device_name: None,
+            bus: None,
+            source: BlockSource::Volume(Box::new(old.clone())),
+        },
+    };
+    let progress = Box::pin(t.operations().begin(key("attach"), attach)).await;
+    ended(progress.unwrap()).await;
+    t.fake.set_disk_size(id, "vdb", Bytes(1 << 20));
+    for (nth, expected, state) in [
+        (0, old.id, OperationState::Failed),
+        (1, new.id, OperationState::Succeeded),
+    ] {
+        let action = SwapVolume {
+            instance: id,
+            disk: disk.clone(),
+            volume: new.clone(),
+            bandwidth: None,
+        };
+        let mut task = t.task(&action).await.failing_at(nth);
+        action.run(&mut task).await.unwrap_err();
+        let operation = task.report().record().id;
+        let next = recovered(&t).await;
+        assert_eq!(record(&next, operation).await.state, state);
+        let instance = next.host.store.instance(id).unwrap();
+        let volume = instance.spec.block_devices[0].volume().unwrap().id;
+        assert_eq!(volume, expected, "cut after step {nth}");
+    }
 }

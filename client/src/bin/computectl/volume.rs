@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::args::Session;
 use crate::exit::Failure;
+use crate::long::Long;
 use crate::out::Out;
 use crate::{json, text};
 
@@ -25,6 +26,8 @@ pub(crate) enum VolumeCommand {
     Detach(DetachArgs),
     /// Tell a guest that a volume has grown.
     Extend(ExtendArgs),
+    /// Replace a volume by another under a running guest.
+    Swap(SwapArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +121,25 @@ pub(crate) struct ExtendArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SwapArgs {
+    /// UUID of the instance.
+    instance: String,
+    /// Id of the disk.
+    disk: String,
+    /// Where the new volume is, as for `attach`.
+    volume: String,
+    /// The storage service's UUID of the new volume. Default: a new one.
+    #[arg(long)]
+    volume_id: Option<Uuid>,
+    /// What is on the new volume becomes qcow2, not raw.
+    #[arg(long)]
+    qcow2: bool,
+    /// MiB a second at most.
+    #[arg(long)]
+    bandwidth: Option<u64>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct AttachInterfaceArgs {
     /// UUID of the instance.
     instance: String,
@@ -149,6 +171,7 @@ pub(crate) async fn volume(
         VolumeCommand::Attach(args) => attach(*args, session, out).await,
         VolumeCommand::Detach(args) => detach(args, session, out).await,
         VolumeCommand::Extend(args) => extend(args, session, out).await,
+        VolumeCommand::Swap(args) => swap(args, session, out).await,
     }
 }
 
@@ -317,6 +340,36 @@ async fn extend(args: ExtendArgs, session: &Session, out: &mut Out) -> Result<()
     let disk = answer.disk.unwrap_or_default();
     let size = text::bytes(disk.size_bytes);
     Ok(out.line(format_args!("{} has {size}", disk.disk_id))?)
+}
+
+async fn swap(args: SwapArgs, session: &Session, out: &mut Out) -> Result<(), Failure> {
+    let look = format!("computectl volume list {}", args.instance);
+    let volume_id = args.volume_id.unwrap_or_else(Uuid::new_v4).to_string();
+    let request = v1::SwapVolumeRequest {
+        instance_id: args.instance,
+        request_id: Uuid::new_v4().to_string(),
+        disk_id: args.disk,
+        new_volume: Some(v1::VolumeConnection {
+            volume_id,
+            target: Some(target(&args.volume)),
+            format: args.qcow2.then_some(v1::DiskFormat::Qcow2.into()),
+            ..Default::default()
+        }),
+        bandwidth_mib_sec: args.bandwidth.unwrap_or_default(),
+    };
+    let client = session.connect().await?;
+    let long = Long {
+        look,
+        follow: client.follow(request),
+        limit: session.limit(),
+    };
+    let disk = long.run(out).await?;
+    if out.is_json() {
+        let view = json::view("Disk", &disk);
+        return Ok(out.object(&json!({ "swapped": view }))?);
+    }
+    let told = format_args!("{} is volume {} now", disk.disk_id, disk.volume_id);
+    Ok(out.line(told)?)
 }
 
 fn detached(what: &str, absent: bool, out: &mut Out) -> Result<(), Failure> {

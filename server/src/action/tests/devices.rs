@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     action::{
         AttachInterface, AttachVolume, DetachInterface, DetachVolume, DetachedBefore, ExtendVolume,
-        PowerOff, PowerOn, Which,
+        PowerOff, PowerOn, SwapVolume, Which,
     },
     domain::Device,
     model::{
@@ -426,4 +426,67 @@ async fn a_volume_that_has_grown_is_told_and_one_that_has_not_is_refused() {
     let open = std::fs::File::options().write(true).open(file(&t, "vol"));
     open.unwrap().set_len(3 << 20).unwrap();
     done(&t, to("vol", 3 << 20)).await;
+}
+
+fn swap(instance: InstanceId, device: &BlockDevice) -> SwapVolume {
+    SwapVolume {
+        instance,
+        disk: "vol".parse().unwrap(),
+        volume: device.volume().unwrap().clone(),
+        bandwidth: None,
+    }
+}
+
+/// Where a running guest's disk `vol` is.
+fn place(t: &TestHost, id: InstanceId) -> PathBuf {
+    let live = t.fake.snapshot()[&id].live.clone().unwrap();
+    let mut disks = live.into_values().filter_map(|device| match device {
+        Device::Disk(disk) if disk.id.as_str() == "vol" => Some(disk.source),
+        _ => None,
+    });
+    match disks.next() {
+        Some(crate::domain::DiskSource::File(path)) => path,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_swap_comes_back_from_every_step_and_is_done_once() {
+    let t = inhabited().await;
+    let id = t.spawned(t.everything()).await;
+    let (old, new) = (device(&t, "vol"), device(&t, "new"));
+    done(&t, attach(id, &old)).await;
+    let targets = ["vde", "vdd", "vdb"];
+    for target in targets {
+        t.fake.set_disk_size(id, target, Bytes(1 << 20));
+    }
+    assert_reverts(&t, 3, async |_| swap(id, &new)).await;
+    for _ in 0..2 {
+        done(&t, swap(id, &new)).await;
+        assert!(place(&t, id).ends_with("new"));
+        let record = t.host.store.instance(id).unwrap();
+        let volumes = record.spec.block_devices.iter().filter_map(|d| d.volume());
+        let ids: Vec<_> = volumes.map(|volume| volume.id).collect();
+        assert_eq!(ids, [new.volume().unwrap().id]);
+    }
+    let shared = with(&device(&t, "third"), |v| v.shared = true);
+    assert_eq!(
+        refused(&t, swap(id, &shared)).await.reason(),
+        "NOT_SUPPORTED"
+    );
+    let small = device(&t, "small");
+    let path = file(&t, "small");
+    std::fs::File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_len(512)
+        .unwrap();
+    assert_eq!(
+        refused(&t, swap(id, &small)).await.reason(),
+        "NOT_SUPPORTED"
+    );
+    off(&t, id).await;
+    let e = refused(&t, swap(id, &old)).await;
+    assert_eq!(e.reason(), "INSTANCE_STATE");
 }

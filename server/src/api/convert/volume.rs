@@ -11,7 +11,7 @@ use crate::model::{Bounds, DiskFormat, NbdServer, Qos, Volume, VolumeTarget};
 const BURST: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
 
-pub(super) fn volume(
+pub(in crate::api) fn volume(
     faults: &mut Faults,
     field: &str,
     asked: v1::VolumeConnection,

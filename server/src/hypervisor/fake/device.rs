@@ -20,7 +20,11 @@ impl Fake {
         self.sizes.lock().insert((id, target.to_owned()), size);
     }
 
-    fn guest<T>(&self, id: InstanceId, look: impl FnOnce(&mut FakeGuest) -> T) -> Result<T> {
+    pub(super) fn guest<T>(
+        &self,
+        id: InstanceId,
+        look: impl FnOnce(&mut FakeGuest) -> T,
+    ) -> Result<T> {
         let mut guests = self.guests.lock();
         let ours = guests.get_mut(&id).filter(|guest| guest.domain.is_some());
         ours.map(look).ok_or(HypervisorError::NotFound(id))

@@ -6,6 +6,7 @@ mod console;
 pub(super) mod device;
 mod guest;
 mod job;
+pub(super) mod mirror;
 mod node;
 mod stats;
 
