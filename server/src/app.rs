@@ -192,6 +192,11 @@ impl App {
             self.bounds,
             self.drain.clone(),
         ));
+        work.spawn(upkeep::end_rescues(
+            self.host.clone(),
+            self.operations.clone(),
+            self.drain.clone(),
+        ));
         work
     }
 
@@ -378,6 +383,8 @@ fn plan(config: &Config) -> PlanSettings {
         vnc: guests.vnc,
         spare_ports: u32::try_from(guests.spare_pcie_ports).unwrap_or(u32::MAX),
         tb_cache: guests.tcg_cache_mib.and_then(Bytes::from_mib),
+        shutdown_timeout: guests.shutdown_timeout,
+        rescue_timeout: guests.rescue_timeout,
         ..PlanSettings::default()
     }
 }

@@ -159,6 +159,11 @@ impl Images {
         self.intake.cache.pin(key, instance);
     }
 
+    /// Notes that the disks of `instance` rest on these images, and on no others any more.
+    pub fn pin_only(&self, keys: &[ImageKey], instance: InstanceId) {
+        self.intake.cache.pin_only(keys, instance);
+    }
+
     /// Notes that no disk of `instance` exists any more.
     pub fn unpin(&self, instance: InstanceId) {
         self.intake.cache.unpin(instance);

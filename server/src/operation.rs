@@ -280,9 +280,9 @@ impl Operations {
         record
     }
 
-    /// What a reboot is made of was kept quiet: when it has failed, how the guest stands is news.
+    /// What a restart is made of was kept quiet: when it has failed, how the guest stands is news.
     fn speak(&self, ended: &OperationRecord) {
-        if ended.state != OperationState::Succeeded && ended.verb == Verb::Reboot {
+        if ended.state != OperationState::Succeeded && ended.verb.starts_anew() {
             self.host.hypervisor.reread();
         }
     }
@@ -434,12 +434,12 @@ impl Operations {
         self.registry.lock().opened
     }
 
-    /// Whether a reboot has the instance: then its guest is off only for a moment.
-    pub fn reboots(&self, instance: InstanceId) -> bool {
+    /// Whether something has the instance that starts its guest anew: then that is off only for a moment.
+    pub fn restarts(&self, instance: InstanceId) -> bool {
         let registry = self.registry.lock();
         let holder = registry.holds.get(&instance);
         let live = holder.and_then(|holder| registry.live.get(holder));
-        live.is_some_and(|live| live.reporter.record().verb == Verb::Reboot)
+        live.is_some_and(|live| live.reporter.record().verb.starts_anew())
     }
 
     /// How many operations run.

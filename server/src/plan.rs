@@ -12,6 +12,7 @@ mod fit;
 pub mod inside;
 mod machine;
 mod placement;
+mod rescue;
 mod settings;
 mod vifs;
 
@@ -27,13 +28,17 @@ pub use disks::local as local_disks;
 pub use extra_specs::known as extra_specs;
 pub use fit::fits;
 pub use placement::cpu_traits;
+pub use rescue::RESCUE_DISK;
 pub use settings::{CpuChoice, PlanSettings};
 
 use crate::{
     domain::{Bandwidth, Cache, DiskDevice, Format, IoTune, Machine},
     error::{Classify, Details, Kind, Violation},
     hypervisor::Capabilities,
-    model::{Bytes, DiskBus, DiskId, InstanceId, InstanceSpec, InterfaceId, Pin, Vif, Volume},
+    model::{
+        Bytes, DiskBus, DiskId, InstanceId, InstanceRecord, InstanceSpec, InterfaceId, Pin, Rescue,
+        Vif, Volume,
+    },
 };
 
 /// The serial console's log, in the instance's folder.
@@ -79,6 +84,8 @@ pub enum DiskRole {
     Volume,
     /// What the guest is told of itself.
     ConfigDrive,
+    /// What a rescue image becomes.
+    Rescue,
 }
 
 /// A disk to make.
@@ -248,11 +255,38 @@ pub fn build(
     capabilities: &Capabilities,
     settings: &PlanSettings,
 ) -> Result<Plan, PlanError> {
+    planned((spec, None), capabilities, settings)
+}
+
+/// The plan of an instance that is there, as it is now.
+///
+/// # Errors
+/// Those of [`build`]: this host's settings no longer go with the spec, or there is no room for a rescue disk.
+pub fn of(
+    record: &InstanceRecord,
+    capabilities: &Capabilities,
+    settings: &PlanSettings,
+) -> Result<Plan, PlanError> {
+    planned(
+        (&record.spec, record.rescue.as_ref()),
+        capabilities,
+        settings,
+    )
+}
+
+fn planned(
+    (spec, rescue): (&InstanceSpec, Option<&Rescue>),
+    capabilities: &Capabilities,
+    settings: &PlanSettings,
+) -> Result<Plan, PlanError> {
     let mut faults = Faults::default();
     let wishes = extra_specs::parse(&spec.flavor.extra_specs, &mut faults);
     let board = spec.properties.machine.unwrap_or(settings.machine);
     words(spec, &mut faults);
-    let disks = disks::plan((spec, board), &wishes, settings, &mut faults);
+    let mut disks = disks::plan((spec, board), &wishes, settings, &mut faults);
+    if let Some(rescue) = rescue {
+        rescue::first(&mut disks, rescue, &mut faults);
+    }
     let vifs = vifs::plan(spec, &wishes, &mut faults);
     let host = machine::Host {
         capabilities,

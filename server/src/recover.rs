@@ -46,7 +46,9 @@ pub fn books(host: &Host) {
         let root = record.root.or(record.spec.flavor.root).unwrap_or(Bytes(0));
         host.claims
             .restore(record.spec.id, Claim::of(&record.spec, root));
-        for key in record.images.iter().filter_map(|key| ImageKey::read(key)) {
+        let rescue = record.rescue.iter().map(|rescue| &rescue.image);
+        let keys = record.images.iter().chain(rescue);
+        for key in keys.filter_map(|key| ImageKey::read(key)) {
             host.images.pin(&key, record.spec.id);
         }
     }
@@ -85,9 +87,20 @@ async fn left_over(host: &Host) -> Result<()> {
     for record in host.store.instances() {
         if !held.contains(&record.spec.id) {
             action::tidy(host, record.spec.id);
+            rescue_disk(host, &record);
         }
     }
     Ok(())
+}
+
+/// Removes what a crash has left of a rescue that is over.
+fn rescue_disk(host: &Host, record: &InstanceRecord) {
+    if record.state != InstanceState::Active || record.rescue.is_some() {
+        return;
+    }
+    if let Err(e) = step::forget_rescue(host, record) {
+        warn!(instance = %record.spec.id, error = %e, "a rescue disk cannot be removed");
+    }
 }
 
 fn interrupted(record: OperationRecord) -> OperationRecord {
@@ -156,7 +169,7 @@ async fn change(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
                 ended.error = cause.map(|e| e.with("power_state", guest.state.as_str()));
             }
             host.store.settle(ended, None).await?;
-            // What a reboot is made of was kept quiet.
+            // What a restart is made of was kept quiet.
             host.hypervisor.reread();
             Ok(())
         }

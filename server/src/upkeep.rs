@@ -1,6 +1,7 @@
 //! What has to be done again and again while the server runs: console logs are kept within bounds, ended operations and
-//! events are forgotten in time, guests that were frozen for a while are thawed.
+//! events are forgotten in time; guests that were frozen for a while are thawed, and rescues end when their time is over.
 
+mod rescue;
 pub mod thaw;
 
 use std::{sync::Arc, time::Duration};
@@ -9,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{console, host::Host, model::Bytes, plan::CONSOLE_LOG};
+
+pub use rescue::end_rescues;
 
 /// A guest at full speed on a slow serial port writes some 100 MB in this time; the bound is checked, not enforced by it.
 const LOGS_EVERY: Duration = Duration::from_secs(10);

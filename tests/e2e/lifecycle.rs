@@ -15,7 +15,7 @@ const READY: &str = "GUEST-MILESTONE-ready";
 /// Reads a long call of ours to its end. Answers with the instance and the phases that it went through.
 macro_rules! long_calls {
     ($($name:ident($request:ident) -> $event:ident;)*) => {$(
-        async fn $name(
+        pub async fn $name(
             sandbox: &Sandbox,
             asked: v1::$request,
         ) -> Result<(v1::Instance, Vec<v1::OperationProgress>), Status> {
@@ -38,6 +38,8 @@ long_calls! {
     reboot(RebootRequest) -> reboot_response;
     suspend(SuspendRequest) -> suspend_response;
     resume(ResumeRequest) -> resume_response;
+    rescue(RescueRequest) -> rescue_response;
+    unrescue(UnrescueRequest) -> unrescue_response;
 }
 
 fn restart(id: &str, kind: RebootKind, timeout: Option<i64>) -> v1::RebootRequest {
@@ -65,7 +67,7 @@ async fn booted(sandbox: &Sandbox, id: &str, times: usize) {
     until("the guest to boot", enough).await;
 }
 
-async fn watch(sandbox: &Sandbox) -> Streaming<v1::WatchEventsResponse> {
+pub async fn watch(sandbox: &Sandbox) -> Streaming<v1::WatchEventsResponse> {
     let mut events = sandbox
         .instances()
         .await
@@ -82,7 +84,7 @@ async fn watch(sandbox: &Sandbox) -> Streaming<v1::WatchEventsResponse> {
 }
 
 /// The kinds of what happened to instances until so many operations have ended.
-async fn kinds(events: &mut Streaming<v1::WatchEventsResponse>, ends: usize) -> Vec<EventKind> {
+pub async fn kinds(events: &mut Streaming<v1::WatchEventsResponse>, ends: usize) -> Vec<EventKind> {
     let (mut kinds, mut ended) = (Vec::new(), 0);
     while ended < ends {
         let message = events.message().await.unwrap().unwrap();

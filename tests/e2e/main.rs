@@ -42,6 +42,7 @@ mod polyglot;
 mod power;
 mod remake;
 mod requests;
+mod rescue;
 mod scrape;
 mod secrets;
 mod snapshot;

@@ -86,12 +86,18 @@ pub fn is_off(power: PowerState) -> bool {
 
 /// Starts a guest that is off, from a definition made anew.
 pub(super) async fn boots(task: &mut Task, record: &InstanceRecord, mode: StartMode) -> Result<()> {
-    let (host, instance) = (task.host().clone(), record.spec.id);
-    let plan = plan_of(&host, record).await?;
-    let plugged = task.run(PlugVifs::again(&plan)).await?;
-    let domain = domain_of(&host, record, &plan, &plugged).await?;
-    task.run(RedefineGuest::new(&host, domain)).await?;
+    let instance = record.spec.id;
+    redefines(task, record).await?;
     task.run(StartGuest { instance, mode }).await?;
     task.report().mark(Phase::Running, "the guest runs");
     Ok(())
+}
+
+/// Gives a guest that is off a definition made anew.
+pub(super) async fn redefines(task: &mut Task, record: &InstanceRecord) -> Result<()> {
+    let host = task.host().clone();
+    let plan = plan_of(&host, record).await?;
+    let plugged = task.run(PlugVifs::again(&plan)).await?;
+    let domain = domain_of(&host, record, &plan, &plugged).await?;
+    task.run(RedefineGuest::new(&host, domain)).await
 }

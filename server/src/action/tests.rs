@@ -4,6 +4,7 @@ mod change;
 mod devices;
 mod inside;
 mod rebuild;
+mod rescue;
 mod resize;
 mod snapshot;
 mod still;

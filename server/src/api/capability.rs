@@ -39,6 +39,8 @@ const SERVED: &[(&str, &[&str])] = &[
             "Resume",
             "TriggerCrashDump",
             "GetDiagnostics",
+            "Rescue",
+            "Unrescue",
             "Snapshot",
             "Quiesce",
             "Unquiesce",

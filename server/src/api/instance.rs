@@ -6,6 +6,7 @@ mod listing;
 mod power;
 mod quiesce;
 mod rebuild;
+mod rescue;
 mod resize;
 
 use computedriver::v1::{self, instance_service_server::InstanceService};
@@ -60,7 +61,7 @@ impl Api {
         }
     }
 
-    /// A guest that is off in the middle of a reboot, or held by the hypervisor as it starts, stands as its owner wants it.
+    /// A guest that is off in the middle of a restart, or held by the hypervisor as it starts, stands as its owner wants it.
     fn meant(&self, record: &InstanceRecord, guest: GuestInfo) -> GuestInfo {
         let state = match record.wanted {
             Wanted::Running => PowerState::Running,
@@ -68,7 +69,7 @@ impl Api {
             Wanted::Off | Wanted::Suspended => guest.state,
         };
         let between = is_off(guest.state) || guest.state == PowerState::Paused;
-        match between && self.operations.reboots(record.spec.id) {
+        match between && self.operations.restarts(record.spec.id) {
             true => GuestInfo { state, ..guest },
             false => guest,
         }
@@ -117,7 +118,7 @@ impl Api {
     /// What the instance was made of: the plan is a function of its spec, so it need not be kept.
     pub(super) async fn plan(&self, record: &InstanceRecord) -> Option<Plan> {
         let capabilities = self.host.hypervisor.capabilities().await.ok()?;
-        plan::build(&record.spec, &capabilities, &self.host.plan).ok()
+        plan::of(record, &capabilities, &self.host.plan).ok()
     }
 
     async fn begin_spawn(&self, request: Request<v1::SpawnRequest>) -> Result<Begun, Error> {
@@ -322,6 +323,17 @@ impl InstanceService for Api {
 
     async fn reboot(&self, request: Request<v1::RebootRequest>) -> Streamed<v1::RebootResponse> {
         self.do_reboot(request).await
+    }
+
+    async fn rescue(&self, request: Request<v1::RescueRequest>) -> Streamed<v1::RescueResponse> {
+        self.do_rescue(request).await
+    }
+
+    async fn unrescue(
+        &self,
+        request: Request<v1::UnrescueRequest>,
+    ) -> Streamed<v1::UnrescueResponse> {
+        self.do_unrescue(request).await
     }
 
     async fn suspend(&self, request: Request<v1::SuspendRequest>) -> Streamed<v1::SuspendResponse> {

@@ -84,7 +84,7 @@ impl Api {
                 .with("disk_id", &request.disk_id)
         };
         let capabilities = self.host.hypervisor.capabilities().await?;
-        let plan = plan::build(&record.spec, &capabilities, &self.host.plan)?;
+        let plan = plan::of(&record, &capabilities, &self.host.plan)?;
         let mut disks = plan.disks.iter();
         let disk = disks.find(|disk| disk.id.as_str() == request.disk_id);
         let disk = disk.ok_or_else(absent)?;

@@ -107,6 +107,13 @@ pub(super) struct Asked {
     key: RequestKey,
 }
 
+impl Asked {
+    /// Keyed hash of the request, without its name.
+    pub(super) fn fingerprint(&self) -> &str {
+        &self.key.fingerprint
+    }
+}
+
 impl Api {
     /// Reads a request that changes an instance. `read` takes its other fields, and notes what is wrong with them; all
     /// faults come in one answer.

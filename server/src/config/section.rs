@@ -202,6 +202,10 @@ pub struct Guests {
     pub console_log_max: Bytes,
     /// Whether guests that should run are started when the server finds them off, as after the host restarted.
     pub resume_state_on_host_boot: bool,
+    /// How long a guest is asked to switch itself off before its power is cut, where no caller says.
+    pub shutdown_timeout: Duration,
+    /// How long a rescued instance stays so; none: until it is unrescued.
+    pub rescue_timeout: Option<Duration>,
 }
 
 impl Guests {
@@ -219,6 +223,12 @@ impl Guests {
                 .filter(|mib| *mib > 0),
             console_log_max: mebibytes(keys.within("guests.console_log_max_mib", 16, 1..=4096)),
             resume_state_on_host_boot: keys.take("guests.resume_state_on_host_boot", true),
+            shutdown_timeout: keys.within(
+                "guests.shutdown_timeout",
+                Duration::from_secs(60),
+                Duration::ZERO..=LONGEST,
+            ),
+            rescue_timeout: keys.optional("guests.rescue_timeout", "never"),
         };
         match (guests.cpu_mode, &guests.cpu_model) {
             (CpuMode::Custom, None) => keys.refuse(

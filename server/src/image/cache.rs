@@ -383,6 +383,19 @@ impl Cache {
         }
     }
 
+    pub(super) fn pin_only(&self, keys: &[ImageKey], instance: InstanceId) {
+        let mut state = self.state.lock();
+        state.pins.retain(|key, instances| {
+            if !keys.contains(key) {
+                instances.remove(&instance);
+            }
+            !instances.is_empty()
+        });
+        for key in keys {
+            state.pins.entry(key.clone()).or_default().insert(instance);
+        }
+    }
+
     pub(super) fn list(&self) -> Vec<ListedImage> {
         let state = self.state.lock();
         let listed = |(key, entry): (&ImageKey, &Entry)| ListedImage {

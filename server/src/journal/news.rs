@@ -30,16 +30,16 @@ impl Subject for Heard {
 pub(super) fn weigh(heard: &Heard, before: &Standing, at_work: Option<Verb>) -> Vec<Event> {
     let events = news(heard, before);
     match at_work {
-        Some(Verb::Reboot) => events
+        Some(verb) if verb.starts_anew() => events
             .into_iter()
-            .filter_map(|event| in_reboot(event, before))
+            .filter_map(|event| in_restart(event, before))
             .collect(),
         _ => events,
     }
 }
 
-/// A reboot is told as one, at its end: nobody is to take the instance for one that has stopped.
-fn in_reboot(event: Event, before: &Standing) -> Option<Event> {
+/// A restart is told as one, at its end: nobody is to take the instance for one that has stopped.
+fn in_restart(event: Event, before: &Standing) -> Option<Event> {
     use EventKind::{Paused, Resumed, ShuttingDown, Started, Stopped};
     match (event.kind, event.instance) {
         // Its agent went with it, and comes back with an event of its own.

@@ -76,11 +76,15 @@ pub enum EventKind {
     EventsMissed,
     /// The guest is on its way down.
     ShuttingDown,
+    /// It was put into rescue.
+    Rescued,
+    /// It was taken out of rescue.
+    Unrescued,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::Created,
         Self::Started,
         Self::Stopped,
@@ -114,6 +118,8 @@ impl EventKind {
         Self::ShuttingDown,
         Self::HostEnabled,
         Self::HostDisabled,
+        Self::Rescued,
+        Self::Unrescued,
     ];
 
     /// The kind as stored and shown.
@@ -152,6 +158,8 @@ impl EventKind {
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::HostEnabled => "HOST_ENABLED",
             Self::HostDisabled => "HOST_DISABLED",
+            Self::Rescued => "RESCUED",
+            Self::Unrescued => "UNRESCUED",
         }
     }
 }

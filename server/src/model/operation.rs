@@ -106,6 +106,11 @@ impl Verb {
     pub fn only_goes_forward(self) -> bool {
         matches!(self, Self::Destroy | Self::HostPowerAction)
     }
+
+    /// Whether the guest is off for a moment in the middle of it, which is nobody's news.
+    pub fn starts_anew(self) -> bool {
+        matches!(self, Self::Reboot | Self::Rescue | Self::Unrescue)
+    }
 }
 
 /// How an operation stands.

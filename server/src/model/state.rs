@@ -99,6 +99,12 @@ pub struct Rescue {
     pub since: SystemTime,
     /// When it ends by itself; none does not.
     pub until: Option<SystemTime>,
+    /// Keyed hash of the request: tells a repeat from another rescue.
+    pub fingerprint: String,
+    /// The cache's name of the image that it runs from.
+    pub image: String,
+    /// The size of the disk made from that.
+    pub size: Bytes,
 }
 
 impl InstanceRecord {

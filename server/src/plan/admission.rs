@@ -87,7 +87,7 @@ pub fn admit(verb: Verb, power: PowerState, rescued: bool) -> Admission {
     }
 }
 
-/// A rescued instance has another disk first than its own: what would change its own waits until it has it back.
+/// A rescued instance has another disk first than its own: what would change its devices waits until it has them back.
 fn goes_with_rescue(verb: Verb) -> bool {
     !matches!(
         verb,
@@ -96,8 +96,11 @@ fn goes_with_rescue(verb: Verb) -> bool {
             | Verb::Rebuild
             | Verb::Suspend
             | Verb::AttachVolume
+            | Verb::DetachVolume
             | Verb::SwapVolume
             | Verb::ExtendVolume
+            | Verb::AttachInterface
+            | Verb::DetachInterface
             | Verb::CreateVolumeSnapshot
             | Verb::DeleteVolumeSnapshot
     )

@@ -15,10 +15,10 @@ use crate::{
 
 mod name;
 
-use name::Names;
+pub(super) use name::{Names, prefix};
 
 /// Units that an IDE controller has room for.
-const IDE_UNITS: usize = 4;
+pub(super) const IDE_UNITS: usize = 4;
 
 /// A disk before it has a name.
 struct Wanted<'a> {
@@ -175,7 +175,7 @@ pub fn local(spec: &InstanceSpec, root: Bytes) -> impl Iterator<Item = (String, 
         .filter_map(move |disk| {
             let size = match disk.role {
                 DiskRole::Root => Some(root),
-                DiskRole::ConfigDrive | DiskRole::Volume => None,
+                DiskRole::ConfigDrive | DiskRole::Volume | DiskRole::Rescue => None,
                 DiskRole::Ephemeral | DiskRole::Swap | DiskRole::Blank => disk.size,
             };
             size.map(|size| (file_name(&disk), size))
@@ -212,7 +212,7 @@ fn check(wanted: &[Wanted<'_>], board: MachineType, faults: &mut Faults) {
 /// Whether it is the id of one of our own disks, be it there this time or not: what it names must not change with
 /// the flavor.
 fn is_reserved(id: &DiskId) -> bool {
-    ["root", "ephemeral0", "swap", "config"].contains(&id.as_str())
+    ["root", "ephemeral0", "swap", "config", "rescue"].contains(&id.as_str())
 }
 
 /// Gives every disk its name: wanted names first, then the free ones in order, CD-ROMs after all disks.
@@ -268,7 +268,9 @@ fn format(disk: &Wanted<'_>, settings: &PlanSettings) -> Format {
             Some(DiskFormat::Qcow2) => Format::Qcow2,
             _ => Format::Raw,
         },
-        DiskRole::Root | DiskRole::Ephemeral | DiskRole::Blank => settings.disk_format,
+        DiskRole::Root | DiskRole::Ephemeral | DiskRole::Blank | DiskRole::Rescue => {
+            settings.disk_format
+        }
         DiskRole::Swap | DiskRole::ConfigDrive => Format::Raw,
     }
 }

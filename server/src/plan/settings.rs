@@ -1,6 +1,6 @@
 //! What the host's owner has settled for all guests.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{
     domain::{Cache, Format},
@@ -26,6 +26,10 @@ pub struct PlanSettings {
     pub tb_cache: Option<Bytes>,
     /// Seconds between the balloon's statistics.
     pub balloon_period: u32,
+    /// How long a guest is asked to switch itself off before its power is cut, where no caller says; zero is not at all.
+    pub shutdown_timeout: Duration,
+    /// How long a rescue lasts; none until it is ended.
+    pub rescue_timeout: Option<Duration>,
 }
 
 impl Default for PlanSettings {
@@ -42,6 +46,8 @@ impl Default for PlanSettings {
             // QEMU's own default may take a GiB beside the guest's memory, which no claim counts.
             tb_cache: Some(Bytes(64 << 20)),
             balloon_period: 10,
+            shutdown_timeout: Duration::from_secs(60),
+            rescue_timeout: None,
         }
     }
 }

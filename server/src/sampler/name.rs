@@ -58,7 +58,7 @@ impl Book {
             return;
         };
         for names in self.names.values_mut().filter(unknown) {
-            match plan::build(&names.record.spec, &capabilities, &host.plan) {
+            match plan::of(&names.record, &capabilities, &host.plan) {
                 Ok(plan) => {
                     let disks = plan.disks.into_iter();
                     let named = disks.map(|disk| (disk.target, disk.id.to_string().into()));

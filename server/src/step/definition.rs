@@ -26,7 +26,7 @@ pub(super) const EPHEMERAL: &str = "ephemeral0";
 /// When the hypervisor cannot be asked, or this host's settings no longer go with the spec.
 pub async fn plan_of(host: &Host, record: &InstanceRecord) -> Result<Plan> {
     let capabilities = host.hypervisor.capabilities().await?;
-    Ok(plan::build(&record.spec, &capabilities, &host.plan)?)
+    Ok(plan::of(record, &capabilities, &host.plan)?)
 }
 
 /// The domain of an instance that is there, its disks placed and its interfaces plugged.
@@ -61,7 +61,11 @@ async fn backing(
     let mut backing = BTreeMap::new();
     for disk in &plan.disks {
         let base = match disk.role {
-            DiskRole::Root => Some(root(host, record)?),
+            DiskRole::Root => Some(base(host, record.images.first())?),
+            DiskRole::Rescue => {
+                let rescue = record.rescue.as_ref();
+                Some(base(host, rescue.map(|rescue| &rescue.image))?)
+            }
             DiskRole::Ephemeral => {
                 let size = disk.size.unwrap_or_default();
                 Some(
@@ -79,10 +83,10 @@ async fn backing(
     Ok(backing)
 }
 
-fn root(host: &Host, record: &InstanceRecord) -> Result<Base> {
-    let key = record.images.first().and_then(|key| ImageKey::read(key));
+fn base(host: &Host, key: Option<&String>) -> Result<Base> {
+    let key = key.and_then(|key| ImageKey::read(key));
     let base = key.and_then(|key| host.images.base(&key));
-    base.ok_or_else(|| Error::internal("what the root disk rests on is not in the cache any more"))
+    base.ok_or_else(|| Error::internal("what a disk rests on is not in the cache any more"))
 }
 
 /// Puts another definition in place of the one that the instance has.

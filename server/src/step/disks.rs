@@ -88,7 +88,7 @@ impl CreateDisks {
     async fn make(&self, host: &Host, disk: &DiskPlan) -> Result<DiskRef> {
         let size = disk.size.unwrap_or(self.root);
         let content = match disk.role {
-            DiskRole::Root => DiskContent::Base(self.base.clone()),
+            DiskRole::Root | DiskRole::Rescue => DiskContent::Base(self.base.clone()),
             DiskRole::Ephemeral => DiskContent::Base(
                 host.images
                     .formatted(Filesystem::Ext4, EPHEMERAL, size)
@@ -163,7 +163,7 @@ async fn copied(cached: Option<&PathBuf>, target: PathBuf) -> Result<Option<Path
     copied.map(Some).map_err(|e| unwritable("the kernel", &e))
 }
 
-fn unwritable(what: &str, e: &io::Error) -> Error {
+pub(super) fn unwritable(what: &str, e: &io::Error) -> Error {
     if file::is_full(e) {
         return Error::new(
             Kind::Exhausted,
@@ -205,7 +205,7 @@ impl WriteConfigDrive {
                 }
                 DiskRole::Ephemeral => drop(mapping.insert("ephemeral0".to_owned(), device)),
                 DiskRole::Swap => drop(mapping.insert("swap".to_owned(), device)),
-                DiskRole::Blank | DiskRole::ConfigDrive | DiskRole::Volume => {}
+                DiskRole::Blank | DiskRole::ConfigDrive | DiskRole::Volume | DiskRole::Rescue => {}
             }
         }
         Some(Self {

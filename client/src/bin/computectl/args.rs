@@ -8,8 +8,8 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
     capabilities, completions, conformance, console, console_access, console_log, destroy,
-    diagnostics, events, guest, host, images, ops, power, rebuild, resize, show, snapshot, spawn,
-    stats, text, top, vnc, volume,
+    diagnostics, events, guest, host, images, ops, power, rebuild, rescue, resize, show, snapshot,
+    spawn, stats, text, top, vnc, volume,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -83,6 +83,10 @@ pub(crate) enum Command {
     Suspend(power::OneArgs),
     /// Bring a suspended instance back.
     Resume(power::OneArgs),
+    /// Start an instance from a rescue image, its own root disk beside it.
+    Rescue(rescue::RescueArgs),
+    /// Start a rescued instance from its own disk again.
+    Unrescue(power::OneArgs),
     /// Interrupt an instance's guest, which dumps, crashes or ignores it as it is set up to.
     CrashDump(power::OneArgs),
     /// All that is measured of an instance that runs.

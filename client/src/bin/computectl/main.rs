@@ -22,6 +22,7 @@ mod out;
 mod power;
 mod ready;
 mod rebuild;
+mod rescue;
 mod resize;
 mod show;
 mod snapshot;
@@ -77,6 +78,8 @@ async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<
         Command::Reboot(args) => power::reboot(args, session, out).await,
         Command::Suspend(args) => power::suspend(args, session, out).await,
         Command::Resume(args) => power::resume(args, session, out).await,
+        Command::Rescue(args) => rescue::rescue(args, session, out).await,
+        Command::Unrescue(args) => power::unrescue(args, session, out).await,
         Command::CrashDump(args) => power::crash_dump(args, session, out).await,
         Command::Diagnostics(args) => diagnostics::run(args, session, out).await,
         Command::ConsoleLog(args) => console_log::run(args, session, out).await,

@@ -1,4 +1,4 @@
-//! `computectl start`, `stop`, `pause`, `unpause`, `reboot`, `suspend`, `resume` and `crash-dump`.
+//! `computectl start`, `stop`, `pause`, `unpause`, `reboot`, `suspend`, `resume`, `unrescue` and `crash-dump`.
 
 use std::time::Duration;
 
@@ -151,6 +151,18 @@ pub(crate) async fn suspend(
 
 pub(crate) async fn resume(args: OneArgs, session: &Session, out: &mut Out) -> Result<(), Failure> {
     let request = v1::ResumeRequest {
+        instance_id: args.instance.clone(),
+        ..Default::default()
+    };
+    changed(request, &args.instance, session, out).await
+}
+
+pub(crate) async fn unrescue(
+    args: OneArgs,
+    session: &Session,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let request = v1::UnrescueRequest {
         instance_id: args.instance.clone(),
         ..Default::default()
     };

@@ -43,6 +43,17 @@ fn print(instance: &v1::Instance, out: &mut Out) -> Result<(), Failure> {
     };
     field("instance", instance.instance_id.clone())?;
     field("state", text::power_state(instance.power_state()).into())?;
+    if instance.rescued {
+        let until = text::time(instance.rescue_end_time.as_ref());
+        field(
+            "rescued",
+            if until.is_empty() {
+                "yes".to_owned()
+            } else {
+                format!("until {until}")
+            },
+        )?;
+    }
     field("name", instance.display_name.clone())?;
     field("hostname", instance.hostname.clone())?;
     if let Some(flavor) = &instance.flavor {

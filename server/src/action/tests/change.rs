@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Longer than any test waits.
-const FOR_EVER: Patience = Patience {
+pub(super) const FOR_EVER: Patience = Patience {
     timeout: Duration::from_secs(3600),
     retry_interval: Duration::from_secs(3600),
 };
@@ -27,20 +27,20 @@ const SHORT: Patience = Patience {
 };
 
 /// Does it to its end, as a caller would.
-async fn done<A: Action>(t: &TestHost, action: A) -> OperationRecord {
+pub(super) async fn done<A: Action>(t: &TestHost, action: A) -> OperationRecord {
     let body = format!("{:?}", std::any::type_name::<A>());
     let progress = Box::pin(t.operations().begin(key(&body), action)).await;
     ended(progress.unwrap()).await
 }
 
 /// Does it well.
-async fn did<A: Action>(t: &TestHost, action: A) -> OperationRecord {
+pub(super) async fn did<A: Action>(t: &TestHost, action: A) -> OperationRecord {
     let end = done(t, action).await;
     assert_eq!(end.state, OperationState::Succeeded, "{:?}", end.error);
     end
 }
 
-fn power(t: &TestHost, id: InstanceId) -> PowerState {
+pub(super) fn power(t: &TestHost, id: InstanceId) -> PowerState {
     t.fake.snapshot()[&id].state
 }
 
@@ -49,7 +49,7 @@ fn wanted(t: &TestHost, id: InstanceId) -> Wanted {
 }
 
 /// A host with one instance with everything, beside others.
-async fn host_of_one() -> (TestHost, InstanceId) {
+pub(super) async fn host_of_one() -> (TestHost, InstanceId) {
     let t = inhabited().await;
     let id = t.spawned(t.everything()).await;
     (t, id)
@@ -57,7 +57,7 @@ async fn host_of_one() -> (TestHost, InstanceId) {
 
 /// Fails it at every step, does it, and does it again: the second time is a success that changes nothing and takes no
 /// step. Answers with how many steps the first took.
-async fn assert_change<A: Action>(t: &TestHost, make: impl Fn() -> A) -> usize {
+pub(super) async fn assert_change<A: Action>(t: &TestHost, make: impl Fn() -> A) -> usize {
     let steps = assert_unwinds(t, async |_| make()).await;
     did(t, make()).await;
     let after = t.snapshot().await;
@@ -193,7 +193,7 @@ async fn a_change_of_an_instance_in_another_state_is_refused_with_that_state() {
 }
 
 /// Kinds of all events so far.
-async fn kinds(t: &TestHost) -> Vec<EventKind> {
+pub(super) async fn kinds(t: &TestHost) -> Vec<EventKind> {
     t.host.journal.flush().await;
     let told = t.host.store.events(0, 10_000).await.unwrap();
     told.iter().map(|entry| entry.event.kind).collect()

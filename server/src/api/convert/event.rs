@@ -109,6 +109,8 @@ fn kind(kind: EventKind) -> v1::EventKind {
         EventKind::HostDisabled => v1::EventKind::HostDisabled,
         EventKind::EventsMissed => v1::EventKind::EventsMissed,
         EventKind::ShuttingDown => v1::EventKind::ShuttingDown,
+        EventKind::Rescued => v1::EventKind::Rescued,
+        EventKind::Unrescued => v1::EventKind::Unrescued,
     }
 }
 
@@ -198,7 +200,7 @@ mod tests {
         let ours: Vec<_> = wire
             .filter_map(|wire| Some((wire, of_wire(wire)?)))
             .collect();
-        assert_eq!(ours.len(), 33, "{ours:?}");
+        assert_eq!(ours.len(), 35, "{ours:?}");
         for (wire, ours) in ours {
             assert_eq!(kind(ours), wire);
         }
@@ -207,7 +209,7 @@ mod tests {
     #[test]
     fn a_watch_for_what_never_happens_here_is_not_one_for_everything() {
         let request = v1::WatchEventsRequest {
-            kinds: vec![v1::EventKind::Rescued.into()],
+            kinds: vec![v1::EventKind::Resized.into()],
             ..v1::WatchEventsRequest::default()
         };
         let filter = watch(&request).unwrap().filter;

@@ -71,8 +71,8 @@ pub(crate) fn instance(record: &InstanceRecord, seen: Seen) -> v1::Instance {
         started_time: record.launched.filter(|_| on).map(timestamp),
         operation_id: seen.holder.map(|id| id.to_string()).unwrap_or_default(),
         should_run: matches!(record.wanted, Wanted::Running | Wanted::Paused),
-        rescued: false,
-        rescue_end_time: None,
+        rescued: record.rescue.is_some(),
+        rescue_end_time: record.rescue.as_ref().and_then(|r| r.until).map(timestamp),
         consoles: consoles.into_iter().collect(),
     }
 }
@@ -179,6 +179,7 @@ pub(crate) fn disk(record: &InstanceRecord, plan: &DiskPlan, look: Look) -> v1::
         DiskRole::Blank => v1::DiskKind::Blank,
         DiskRole::Volume => v1::DiskKind::Volume,
         DiskRole::ConfigDrive => v1::DiskKind::ConfigDrive,
+        DiskRole::Rescue => v1::DiskKind::Rescue,
     };
     let drive = plan.role == DiskRole::ConfigDrive;
     let size = match plan.role {

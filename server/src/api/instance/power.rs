@@ -172,6 +172,6 @@ impl Api {
 
 /// A request that says nothing but which instance.
 #[allow(clippy::unnecessary_wraps, reason = "as every other reader of fields")]
-fn nothing_more<R>(_: &mut Faults, _: &mut R) -> Option<()> {
+pub(super) fn nothing_more<R>(_: &mut Faults, _: &mut R) -> Option<()> {
     Some(())
 }

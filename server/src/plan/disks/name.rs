@@ -9,7 +9,7 @@ const LAST: usize = 26 * 26 + 26 - 1;
 
 /// The names that are taken, by prefix.
 #[derive(Debug, Default)]
-pub(super) struct Names(BTreeMap<&'static str, BTreeSet<usize>>);
+pub(in crate::plan) struct Names(BTreeMap<&'static str, BTreeSet<usize>>);
 
 impl Names {
     /// Takes a wanted name, with or without `/dev/` before it.
@@ -26,7 +26,7 @@ impl Names {
     }
 
     /// Takes the first free name.
-    pub(super) fn next(&mut self, bus: DiskBus) -> String {
+    pub(in crate::plan) fn next(&mut self, bus: DiskBus) -> String {
         let prefix = prefix(bus);
         let taken = self.0.entry(prefix).or_default();
         let free = (0..).find(|place| !taken.contains(place)).unwrap_or(LAST);
@@ -52,7 +52,7 @@ pub(super) fn first(bus: DiskBus) -> &'static str {
     }
 }
 
-fn prefix(bus: DiskBus) -> &'static str {
+pub(in crate::plan) fn prefix(bus: DiskBus) -> &'static str {
     &first(bus)[..2]
 }
 

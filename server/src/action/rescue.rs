@@ -1,0 +1,198 @@
+//! Rescue and Unrescue: the guest starts from another image, its own root disk beside it; and from its own again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use tracing::warn;
+
+use super::{
+    Action,
+    power_off::{Patience, goes},
+    power_on::{boots, redefines},
+    standing::{Standing, admitted},
+};
+use crate::{
+    error::{Error, Kind, Result},
+    host::Host,
+    hypervisor::StartMode,
+    model::{
+        self, Event, EventKind, ImageSource, InstanceId, InstanceRecord, PowerState, Verb, Wanted,
+    },
+    step::{FetchImage, FetchRescue, MakeRescueDisk, ReturnGuest, StopGuest, forget_rescue},
+    task::Task,
+};
+
+/// How often a guest is asked again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Starts the guest from a rescue image.
+#[derive(Clone, Debug)]
+pub struct Rescue {
+    /// Whose.
+    pub instance: InstanceId,
+    /// From what; none is the image that the instance was made from.
+    pub image: Option<ImageSource>,
+    /// Keyed hash of the request: tells a repeat from another rescue.
+    pub fingerprint: String,
+}
+
+/// Starts a rescued guest from its own disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Unrescue {
+    /// Whose.
+    pub instance: InstanceId,
+    /// Whether nobody asked for it: its time is over. Then a guest that its owner has switched off stays off.
+    pub by_itself: bool,
+}
+
+#[async_trait]
+impl Action for Rescue {
+    const VERB: Verb = Verb::Rescue;
+
+    fn instance(&self) -> Option<InstanceId> {
+        Some(self.instance)
+    }
+
+    async fn run(&self, task: &mut Task) -> Result<()> {
+        let standing = admitted(task.host(), Self::VERB, self.instance).await?;
+        if let Some(rescue) = &standing.record.rescue {
+            return self.same(rescue);
+        }
+        // First all that leaves the guest alone.
+        let record = self.rescued(task, &standing.record).await?;
+        stops(task, &standing).await?;
+        boots(task, &record, StartMode::Running).await?;
+        tell(
+            task,
+            self.instance,
+            (EventKind::Rescued, PowerState::Running),
+        )
+        .await;
+        task.keep(record.started(Wanted::Running));
+        Ok(())
+    }
+}
+
+impl Rescue {
+    /// Whether the instance is rescued as is asked for.
+    fn same(&self, rescue: &model::Rescue) -> Result<()> {
+        if rescue.fingerprint == self.fingerprint {
+            return Ok(());
+        }
+        let id = self.instance;
+        let message = format!("instance {id} is rescued in another way; unrescue it first");
+        Err(Error::new(Kind::Precondition, "INSTANCE_STATE", message).with("instance_id", id))
+    }
+
+    /// Makes the rescue disk. Answers with the instance as it is with that.
+    async fn rescued(
+        &self,
+        task: &mut Task,
+        record: &Arc<InstanceRecord>,
+    ) -> Result<InstanceRecord> {
+        let (host, instance) = (task.host().clone(), self.instance);
+        let image = self.image.as_ref().unwrap_or(&record.spec.image).clone();
+        let fetch = FetchImage {
+            instance,
+            image,
+            kernel: None,
+            before: record.images.clone(),
+        };
+        let own = record.images.clone();
+        let fetched = task.run(FetchRescue { fetch, own }).await?;
+        let size = fetched.base.virtual_size;
+        let disk = MakeRescueDisk::new(&host, instance, fetched.base);
+        task.run(disk).await?;
+        let since = SystemTime::now();
+        Ok(InstanceRecord {
+            rescue: Some(model::Rescue {
+                since,
+                until: host.plan.rescue_timeout.and_then(|t| since.checked_add(t)),
+                fingerprint: self.fingerprint.clone(),
+                image: fetched.keys.first().cloned().unwrap_or_default(),
+                size,
+            }),
+            ..(**record).clone()
+        })
+    }
+}
+
+#[async_trait]
+impl Action for Unrescue {
+    const VERB: Verb = Verb::Unrescue;
+
+    fn instance(&self) -> Option<InstanceId> {
+        Some(self.instance)
+    }
+
+    async fn run(&self, task: &mut Task) -> Result<()> {
+        let standing = admitted(task.host(), Self::VERB, self.instance).await?;
+        if standing.already {
+            return Ok(());
+        }
+        let record = InstanceRecord {
+            rescue: None,
+            ..(*standing.record).clone()
+        };
+        stops(task, &standing).await?;
+        if self.by_itself && record.wanted == Wanted::Off {
+            redefines(task, &record).await?;
+            tell(
+                task,
+                self.instance,
+                (EventKind::Unrescued, PowerState::Shutdown),
+            )
+            .await;
+            task.keep(record);
+            return Ok(());
+        }
+        boots(task, &record, StartMode::Running).await?;
+        tell(
+            task,
+            self.instance,
+            (EventKind::Unrescued, PowerState::Running),
+        )
+        .await;
+        task.keep(record.started(Wanted::Running));
+        Ok(())
+    }
+
+    /// The rescue disk goes when no way back can need it any more; what a crash leaves of it goes at the next start.
+    async fn tidy(&self, host: &Host) {
+        let record = host.store.instance(self.instance);
+        let plain = record.filter(|record| record.rescue.is_none());
+        if let Some(Err(e)) = plain.map(|record| forget_rescue(host, &record)) {
+            warn!(instance = %self.instance, error = %e, "the rescue disk is left until the next start");
+        }
+    }
+}
+
+/// Stops the guest, if it is on: it is asked first, so that its disks are as it wants them.
+async fn stops(task: &mut Task, standing: &Standing) -> Result<()> {
+    let (instance, was) = (standing.record.spec.id, standing.power);
+    task.run(ReturnGuest { instance, was }).await?;
+    let timeout = task.host().plan.shutdown_timeout;
+    let asked = was == PowerState::Running && !timeout.is_zero();
+    let patience = Patience {
+        timeout,
+        retry_interval: AGAIN,
+    };
+    let gone = match asked {
+        true => goes(task, instance, patience).await?,
+        false => matches!(was, PowerState::Shutdown | PowerState::NoState),
+    };
+    if !gone {
+        task.run(StopGuest { instance, was }).await?;
+    }
+    Ok(())
+}
+
+async fn tell(task: &Task, instance: InstanceId, (kind, power): (EventKind, PowerState)) {
+    task.host()
+        .journal
+        .tell(Event::of(instance, kind).power(power))
+        .await;
+}
