@@ -44,6 +44,8 @@ impl Step for DefineGuest {
 
 /// libvirt looks for a free port for the screen, and QEMU takes it a moment later: another process may be faster.
 const PORT_TAKEN: &str = "Address already in use";
+/// What libvirt says instead when it was just talking to that QEMU as it went.
+const WENT: &str = "domain is no longer running";
 /// The race is lost once in a while, hardly ever so many times in a row.
 const START_TRIES: u32 = 5;
 
@@ -67,8 +69,10 @@ impl Step for StartGuest {
         let start = || cx.host.hypervisor.start(self.instance, self.mode);
         for _ in 1..START_TRIES {
             match start().await {
-                Err(HypervisorError::Failed { message, .. }) if message.contains(PORT_TAKEN) => {
-                    tracing::debug!(instance = %self.instance, message, "a port was taken by another process");
+                Err(HypervisorError::Failed { message, .. })
+                    if message.contains(PORT_TAKEN) || message.contains(WENT) =>
+                {
+                    tracing::debug!(instance = %self.instance, message, "the emulator went as it began");
                 }
                 ended => return Ok(ended?),
             }
