@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Kind, Result},
     export::Exports,
     hypervisor::Hypervisor,
-    image::Images,
+    image::{ImageKey, Images},
     journal::Journal,
     model::InstanceId,
     plan::PlanSettings,
@@ -86,6 +86,15 @@ impl Host {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Has the cache keep these images for an instance, and no others; named as its record names them.
+    pub fn keeps_images(&self, id: InstanceId, names: &[String]) {
+        let keys: Vec<_> = names
+            .iter()
+            .filter_map(|name| ImageKey::read(name))
+            .collect();
+        self.images.pin_only(&keys, id);
     }
 
     /// Whether new instances are taken.

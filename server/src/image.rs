@@ -169,11 +169,6 @@ impl Images {
         self.intake.cache.unpin(instance);
     }
 
-    /// Notes what the disks of `instance` rest on from now on, and that they rest on nothing else any more.
-    pub fn rest(&self, instance: InstanceId, keys: Vec<ImageKey>) {
-        self.intake.cache.rest(instance, keys);
-    }
-
     /// All images, in the order of their keys, hence of their sha256.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ pub use image::{FetchImage, Fetched};
 pub use inside::{FreezeGuest, UpdateFolder, WriteGuestFile};
 pub use mirror::{MirrorDisk, PivotDisk, pivoted};
 pub use power::{PauseGuest, ReturnGuest, StopGuest, UnpauseGuest};
-pub use rescue::{FetchRescue, MakeRescueDisk, forget_rescue};
+pub use rescue::{MakeRescueDisk, forget_rescue};
 pub use resize::{ChangeClaim, GrowDisk};
 pub use save::{RestoreGuest, SaveGuest};
 pub use vifs::{PlugVifs, UnplugVif};
@@ -65,7 +65,6 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         PlaceImage::NAME => Begun::read::<PlaceImage>(row),
         UploadImage::NAME => Begun::read::<UploadImage>(row),
         ReturnGuest::NAME => Begun::read::<ReturnGuest>(row),
-        FetchRescue::NAME => Begun::read::<FetchRescue>(row),
         MakeRescueDisk::NAME => Begun::read::<MakeRescueDisk>(row),
         SaveGuest::NAME => Begun::read::<SaveGuest>(row),
         RestoreGuest::NAME => Begun::read::<RestoreGuest>(row),

@@ -35,11 +35,8 @@ pub struct Patience {
     pub retry_interval: Duration,
 }
 
-/// What a guest is given where nobody says how long, as when it must restart: Nova's `shutdown_timeout`.
-const PATIENCE: Patience = Patience {
-    timeout: Duration::from_secs(60),
-    retry_interval: Duration::from_secs(10),
-};
+/// How often a guest is asked again where nobody says it.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// What a caller is told besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,14 +82,19 @@ impl Action for PowerOff {
     }
 }
 
-/// The guest of a change that needs it off ends: a running one is asked, then forced. Unless the change ends well, it is
-/// started again as it was, also when it goes later.
+/// The guest of a change that needs it off ends, if it is on: it is asked first, so that its disks are as it wants them,
+/// then forced. Unless the change ends well it is started again as it was, also when it goes later.
 pub(super) async fn ends(task: &mut Task, instance: InstanceId, was: PowerState) -> Result<()> {
-    if !matches!(was, PowerState::Running | PowerState::Paused) {
-        return Ok(());
-    }
     task.run(ReturnGuest { instance, was }).await?;
-    let gone = was == PowerState::Running && goes(task, instance, PATIENCE).await?;
+    let timeout = task.host().plan.shutdown_timeout;
+    let patience = Patience {
+        timeout,
+        retry_interval: AGAIN,
+    };
+    let gone = match was == PowerState::Running && !timeout.is_zero() {
+        true => goes(task, instance, patience).await?,
+        false => matches!(was, PowerState::Shutdown | PowerState::NoState),
+    };
     if !gone {
         task.run(StopGuest { instance, was }).await?;
     }

@@ -16,7 +16,6 @@ use crate::{
     error::Result,
     host::{Claim, Host},
     hypervisor::StartMode,
-    image::ImageKey,
     model::{
         Bytes, DirectKernel, ImageProperties, ImageSource, InjectedFile, InstanceId,
         InstanceRecord, InstanceSpec, NicModel, Phase, Secret, Verb, WaitFor, Wanted,
@@ -212,8 +211,7 @@ impl Action for Rebuild {
 
     async fn tidy(&self, host: &Host) {
         if let Some(record) = host.store.instance(self.instance) {
-            let keys = record.images.iter().filter_map(|key| ImageKey::read(key));
-            host.images.rest(self.instance, keys.collect());
+            host.keeps_images(self.instance, &record.images);
         }
         tidy(host, self.instance);
     }

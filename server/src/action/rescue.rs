@@ -1,18 +1,15 @@
 //! Rescue and Unrescue: the guest starts from another image, its own root disk beside it; and from its own again.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use tracing::warn;
 
 use super::{
     Action,
-    power_off::{Patience, goes},
+    power_off::ends,
     power_on::{boots, redefines},
-    standing::{Standing, admitted},
+    standing::admitted,
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -21,12 +18,9 @@ use crate::{
     model::{
         self, Event, EventKind, ImageSource, InstanceId, InstanceRecord, PowerState, Verb, Wanted,
     },
-    step::{FetchImage, FetchRescue, MakeRescueDisk, ReturnGuest, StopGuest, forget_rescue},
+    step::{FetchImage, MakeRescueDisk, forget_rescue},
     task::Task,
 };
-
-/// How often a guest is asked again.
-const AGAIN: Duration = Duration::from_secs(10);
 
 /// Starts the guest from a rescue image.
 #[derive(Clone, Debug)]
@@ -63,7 +57,7 @@ impl Action for Rescue {
         }
         // First all that leaves the guest alone.
         let record = self.rescued(task, &standing.record).await?;
-        stops(task, &standing).await?;
+        ends(task, self.instance, standing.power).await?;
         boots(task, &record, StartMode::Running).await?;
         tell(
             task,
@@ -101,8 +95,7 @@ impl Rescue {
             kernel: None,
             before: record.images.clone(),
         };
-        let own = record.images.clone();
-        let fetched = task.run(FetchRescue { fetch, own }).await?;
+        let fetched = task.run(fetch).await?;
         let size = fetched.base.virtual_size;
         let disk = MakeRescueDisk::new(&host, instance, fetched.base);
         task.run(disk).await?;
@@ -137,7 +130,7 @@ impl Action for Unrescue {
             rescue: None,
             ..(*standing.record).clone()
         };
-        stops(task, &standing).await?;
+        ends(task, self.instance, standing.power).await?;
         if self.by_itself && record.wanted == Wanted::Off {
             redefines(task, &record).await?;
             tell(
@@ -168,26 +161,6 @@ impl Action for Unrescue {
             warn!(instance = %self.instance, error = %e, "the rescue disk is left until the next start");
         }
     }
-}
-
-/// Stops the guest, if it is on: it is asked first, so that its disks are as it wants them.
-async fn stops(task: &mut Task, standing: &Standing) -> Result<()> {
-    let (instance, was) = (standing.record.spec.id, standing.power);
-    task.run(ReturnGuest { instance, was }).await?;
-    let timeout = task.host().plan.shutdown_timeout;
-    let asked = was == PowerState::Running && !timeout.is_zero();
-    let patience = Patience {
-        timeout,
-        retry_interval: AGAIN,
-    };
-    let gone = match asked {
-        true => goes(task, instance, patience).await?,
-        false => matches!(was, PowerState::Shutdown | PowerState::NoState),
-    };
-    if !gone {
-        task.run(StopGuest { instance, was }).await?;
-    }
-    Ok(())
 }
 
 async fn tell(task: &Task, instance: InstanceId, (kind, power): (EventKind, PowerState)) {

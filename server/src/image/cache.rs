@@ -368,21 +368,10 @@ impl Cache {
     }
 
     pub(super) fn unpin(&self, instance: InstanceId) {
-        self.rest(instance, Vec::new());
+        self.pin_only(&[], instance);
     }
 
     /// In one go: what stays pinned is not without a pin for a moment.
-    pub(super) fn rest(&self, instance: InstanceId, keys: Vec<ImageKey>) {
-        let mut state = self.state.lock();
-        state.pins.retain(|_, instances| {
-            instances.remove(&instance);
-            !instances.is_empty()
-        });
-        for key in keys {
-            state.pins.entry(key).or_default().insert(instance);
-        }
-    }
-
     pub(super) fn pin_only(&self, keys: &[ImageKey], instance: InstanceId) {
         let mut state = self.state.lock();
         state.pins.retain(|key, instances| {

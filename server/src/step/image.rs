@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Result,
     host::Host,
-    image::{Base, CachedImage, ImageKey, ImageProgress},
+    image::{Base, CachedImage, ImageProgress},
     model::{DirectKernel, ImageFile, ImageSource, InstanceId, Phase},
     task::{Cx, Step, cancelled},
 };
@@ -56,8 +56,7 @@ impl Step for FetchImage {
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {
-        let before = self.before.iter().filter_map(|key| ImageKey::read(key));
-        host.images.rest(self.instance, before.collect());
+        host.keeps_images(self.instance, &self.before);
         Ok(())
     }
 }

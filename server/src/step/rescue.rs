@@ -3,47 +3,16 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{FetchImage, Fetched, disks::unwritable};
+use super::disks::unwritable;
 use crate::{
     domain::Format,
     error::{Error, Result},
     host::Host,
-    image::{Base, DiskContent, ImageBackend, ImageKey, NewDisk, Qcow2, Raw},
+    image::{Base, DiskContent, ImageBackend, NewDisk, Qcow2, Raw},
     model::{InstanceId, InstanceRecord, Phase},
     plan::RESCUE_DISK,
     task::{Cx, Step},
 };
-
-/// Fetches a rescue image, and keeps it beside the images that the instance has. On the way back it keeps those alone.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct FetchRescue {
-    /// The image.
-    pub fetch: FetchImage,
-    /// The cache's names of what the instance has.
-    pub own: Vec<String>,
-}
-
-#[async_trait]
-impl Step for FetchRescue {
-    type Output = Fetched;
-    const NAME: &'static str = "fetch rescue image";
-    const PHASE: Phase = Phase::FetchImage;
-
-    async fn apply(&self, cx: Cx<'_>) -> Result<Fetched> {
-        self.fetch.apply(cx).await
-    }
-
-    async fn revert(&self, host: &Host) -> Result<()> {
-        keep_only(host, self.fetch.instance, &self.own);
-        Ok(())
-    }
-}
-
-/// Has the cache keep these images for the instance, and no others.
-fn keep_only(host: &Host, instance: InstanceId, keys: &[String]) {
-    let keys: Vec<_> = keys.iter().filter_map(|key| ImageKey::read(key)).collect();
-    host.images.pin_only(&keys, instance);
-}
 
 /// Makes the rescue disk. On the way back it is removed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -115,6 +84,6 @@ fn remove_rescue_disk(host: &Host, instance: InstanceId) -> Result<()> {
 /// When the host's file system says no.
 pub fn forget_rescue(host: &Host, record: &InstanceRecord) -> Result<()> {
     remove_rescue_disk(host, record.spec.id)?;
-    keep_only(host, record.spec.id, &record.images);
+    host.keeps_images(record.spec.id, &record.images);
     Ok(())
 }
