@@ -9,8 +9,9 @@
 //!   any other change       ──▶ undone; the operation failed, interrupted, and says how the guest stands
 //!
 //! Nothing is begun, and no guest is judged, before the hypervisor answers and has found its own guests again: unreachable
-//! is not deleted. Last, guests that should run and do not are started, if the operator wants it (`guests`). What cannot be undone or finished stays listed, and keeps nobody else waiting. A guest of ours that the
-//! store does not know is told in the log and left alone.
+//! is not deleted. Last, guests that should run and do not are started, if the operator wants it (`guests`). What cannot be
+//! undone or finished stays listed, and keeps nobody else waiting. A guest of ours that the store does not know is told in
+//! the log and left alone.
 
 mod guests;
 #[cfg(test)]

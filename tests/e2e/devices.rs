@@ -22,6 +22,7 @@ suite! {
     a_guest_sees_a_volume_come_stay_over_restarts_and_go,
     a_guest_that_does_not_answer_keeps_its_volume,
     a_guest_sees_its_volume_as_it_is_and_as_it_grows,
+    a_storage_server_that_is_lost_is_told_as_its_disk_s_error,
     a_crash_while_a_guest_is_asked_leaves_it_with_its_volume,
 }
 
@@ -261,6 +262,32 @@ async fn a_guest_sees_a_volume_come_stay_over_restarts_and_go(sandbox: &mut Sand
         served.try_exists().unwrap(),
         "a volume outlives its instances"
     );
+    sandbox.assert_clean().await;
+}
+
+async fn a_storage_server_that_is_lost_is_told_as_its_disk_s_error(sandbox: &mut Sandbox) {
+    let asked = guest_request("GUEST-MILESTONE-ready");
+    let id = sandbox.spawn(asked).await.unwrap().0.instance_id;
+    let socket = sandbox.path().join("volumes/lost.sock");
+    let nbd = Nbd::start(&file(sandbox, "lost", MIB), &socket).await;
+    let target = Target::Nbd(v1::NbdTarget {
+        server: Some(Server::Socket(socket.display().to_string())),
+        export: "disk".to_owned(),
+        tls: false,
+    });
+    attach(sandbox, &id, &device("lost", target)).await.unwrap();
+    said(sandbox, &id, "GUEST-UEVENT add block vdb", 1).await;
+    drop(nbd);
+    let mut shell = Shell::login(sandbox, &id).await;
+    shell
+        .run("dd if=/dev/zero of=/dev/vdb bs=4096 count=1 conv=fsync; true")
+        .await;
+    let failed = told(sandbox, EventKind::IoError, "lost").await;
+    assert!(failed.iter().all(|disk| disk == "lost"), "{failed:?}");
+    // The guest is told of it and goes on.
+    let words = shell.run("echo still $((40 + 2))").await;
+    assert!(words.contains("still 42"), "{words:?}");
+    sandbox.destroy(&id).await.unwrap();
     sandbox.assert_clean().await;
 }
 

@@ -325,14 +325,14 @@ async fn a_suspend_that_a_crash_cut_is_done_or_undone() {
 }
 
 #[tokio::test]
-async fn guests_come_back_after_the_host_was_away() {
+async fn guests_come_back_after_the_host_was_away_and_one_without_its_disk_holds_up_nobody() {
     let mut sandbox = Sandbox::start(&[]).await;
     let mut ids = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         let (instance, _) = sandbox.spawn(request()).await.unwrap();
         ids.push(instance.instance_id);
     }
-    let [runs, paused, off] = &ids[..] else {
+    let [runs, paused, off, lost] = &ids[..] else {
         unreachable!()
     };
     let asked = v1::PauseRequest {
@@ -351,11 +351,23 @@ async fn guests_come_back_after_the_host_was_away() {
     }
     let gone = || async { sandbox.emulators().is_empty().then_some(()) };
     until("every emulator's end", gone).await;
+    let folder = sandbox.path().join("instances").join(lost);
+    std::fs::remove_file(folder.join("disk")).unwrap();
     sandbox.launch();
     sandbox.ready().await;
     turned(&sandbox, runs, PowerState::Running).await;
     turned(&sandbox, paused, PowerState::Paused).await;
     assert_eq!(state(&sandbox, off).await, PowerState::Shutdown);
+    let failed = || async {
+        let asked = v1::ListOperationsRequest::default();
+        let answer = sandbox.operations().await.list_operations(asked).await;
+        let operations = answer.unwrap().into_inner().operations;
+        let mut of_lost = operations.iter().filter(|one| one.instance_id == *lost);
+        let failed = of_lost.any(|one| one.state() == v1::OperationState::Failed);
+        failed.then_some(())
+    };
+    until("the one without a disk to fail", failed).await;
+    assert_eq!(state(&sandbox, lost).await, PowerState::Shutdown);
     for id in &ids {
         sandbox.destroy(id).await.unwrap();
     }
