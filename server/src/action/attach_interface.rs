@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::{Error, Kind, Result},
     host::Host,
-    model::{Event, EventKind, InstanceId, InstanceRecord, InstanceSpec, Verb, Vif, VifKind},
+    model::{InstanceId, InstanceRecord, InstanceSpec, Verb, Vif, VifKind},
     plan::Plan,
     step::{AttachDevice, PlugVifs, RedefineGuest, domain_of},
     task::Task,
@@ -111,10 +111,6 @@ impl Action for AttachInterface {
         task.run(RedefineGuest::new(&host, domain)).await?;
         if devices::is_on(standing.power) {
             task.run(AttachDevice { instance, device }).await?;
-        }
-        if self.vif.kind != VifKind::Unbound {
-            let event = Event::of(instance, EventKind::VifPlugged);
-            host.journal.tell(event.device(self.vif.id.as_str())).await;
         }
         task.keep(record);
         Ok(())

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::{Action, detach_volume::DetachedBefore, devices, standing::admitted};
 use crate::{
     error::Result,
-    model::{Event, EventKind, InstanceId, InterfaceId, Verb, VifKind},
-    step::{DetachDevice, Pace, RedefineGuest, UnplugVif, domain_of, plan_of},
+    model::{EventKind, InstanceId, InterfaceId, Verb},
+    step::{DetachDevice, Pace, RedefineGuest, UnplugVif, domain_of, plan_of, vifs},
     task::Task,
 };
 
@@ -57,14 +57,12 @@ impl Action for DetachInterface {
             .await?;
         }
         task.run(RedefineGuest::new(&host, domain)).await?;
-        let kind = vif.kind.clone();
-        task.run(UnplugVif { instance, vif }).await?;
-        if kind != VifKind::Unbound {
-            let event = Event::of(instance, EventKind::VifUnplugged);
-            host.journal
-                .tell(event.device(self.interface.as_str()))
-                .await;
-        }
+        let unplug = UnplugVif {
+            instance,
+            vif: vif.clone(),
+        };
+        task.run(unplug).await?;
+        vifs::tell(&host, EventKind::VifUnplugged, (instance, &vif)).await;
         task.keep(record);
         Ok(())
     }

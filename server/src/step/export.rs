@@ -141,6 +141,15 @@ impl Step for CopyDisk {
     }
 }
 
+/// Tells how much of an image is where it goes.
+fn told(cx: Cx<'_>) -> impl Fn(u64, u64) + Send + Sync + use<> {
+    let report = cx.report.clone();
+    move |done, total| {
+        let total = Some(total);
+        report.advance(Phase::Upload, "", Some(Amount::Bytes { done, total }));
+    }
+}
+
 /// Gives the copy the name that was asked for.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PlaceImage {
@@ -157,11 +166,7 @@ impl Step for PlaceImage {
     const PHASE: Phase = Phase::Upload;
 
     async fn apply(&self, cx: Cx<'_>) -> Result<Exported> {
-        let report = cx.report.clone();
-        let show = move |done, total| {
-            let total = Some(total);
-            report.advance(Phase::Upload, "", Some(Amount::Bytes { done, total }));
-        };
+        let show = told(cx);
         Ok(cx.host.exports.place(&self.from, &self.to, show).await?)
     }
 
@@ -191,11 +196,7 @@ impl Step for UploadImage {
     const PHASE: Phase = Phase::Upload;
 
     async fn apply(&self, cx: Cx<'_>) -> Result<Exported> {
-        let report = cx.report.clone();
-        let show = move |done, total| {
-            let total = Some(total);
-            report.advance(Phase::Upload, "", Some(Amount::Bytes { done, total }));
-        };
+        let show = told(cx);
         let to = (self.url.as_str(), self.authorization.as_ref());
         tokio::select! {
             sent = cx.host.exports.upload(&self.from, to, show) => Ok(sent?),
