@@ -225,6 +225,7 @@ fn about(config: &Config, started: SystemTime) -> About {
 fn bounds(config: &Config) -> Bounds {
     Bounds {
         console_log: config.guests.console_log_max,
+        images: config.images.prune,
         operations: config.limits.operation_retention,
         events: config.events.retention_count,
         events_age: config.events.retention_age,
@@ -339,6 +340,7 @@ async fn images(config: &Config) -> Result<Images> {
     let settings = ImageSettings {
         folder: config.state_dir.join("images"),
         force_raw: images.force_raw || images.disks == config::DiskKind::Raw,
+        unused_for: images.unused_for,
         limits: FetchLimits {
             file_folders: images.file_dirs.clone(),
             max_size: images.max,

@@ -57,6 +57,8 @@ pub struct ImageSettings {
     pub folder: PathBuf,
     /// Whether every image is kept raw: larger, but quicker for the guest, and a base for raw disks.
     pub force_raw: bool,
+    /// How long an image that nothing rests on is kept, unless said otherwise.
+    pub unused_for: Duration,
     /// Where images may come from, and how much is waited for.
     pub limits: FetchLimits,
 }
@@ -64,6 +66,7 @@ pub struct ImageSettings {
 /// The cache of images. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Images {
+    unused_for: Duration,
     intake: Arc<Intake>,
     flights: Arc<Flights<Wanted, ImageProgress, Ended>>,
 }
@@ -82,6 +85,7 @@ impl Images {
             force_raw: settings.force_raw,
         };
         Ok(Self {
+            unused_for: settings.unused_for,
             intake: Arc::new(intake),
             flights: Arc::new(Flights::new()),
         })
@@ -187,11 +191,16 @@ impl Images {
         blocking(move || intake.cache.remove(&key)).await
     }
 
-    /// Removes the images that were not used for so long and that nothing rests on; answers with them.
+    /// Removes the images that were not used for so long, or for as long as such are kept here, and that nothing rests on;
+    /// answers with them.
     ///
     /// # Errors
     /// Those of the file system.
-    pub async fn prune(&self, unused_for: Duration) -> Result<Vec<ListedImage>, ImageError> {
+    pub async fn prune(
+        &self,
+        unused_for: Option<Duration>,
+    ) -> Result<Vec<ListedImage>, ImageError> {
+        let unused_for = unused_for.unwrap_or(self.unused_for);
         let intake = self.intake.clone();
         let old = move |image: &ListedImage| {
             let age = SystemTime::now().duration_since(image.used);

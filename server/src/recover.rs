@@ -72,7 +72,9 @@ pub async fn run(host: &Arc<Host>) -> Result<()> {
         match verb {
             Verb::Spawn => spawn(host, record).await?,
             Verb::Destroy => destroy(host, record).await?,
-            Verb::PullImage => host.store.settle(interrupted(record), None).await?,
+            Verb::PullImage | Verb::RemoveImage | Verb::PruneImages => {
+                host.store.settle(interrupted(record), None).await?;
+            }
             Verb::HostPowerAction => host.store.settle(powered(record)?, None).await?,
             _ => change(host, record).await?,
         }

@@ -75,6 +75,7 @@ impl TestHost {
         let images = ImageSettings {
             folder: state.join("images"),
             force_raw: false,
+            unused_for: Duration::ZERO,
             limits: FetchLimits {
                 file_folders: vec![state.join("source")],
                 ..FetchLimits::default()

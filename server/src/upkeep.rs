@@ -1,13 +1,14 @@
-//! What has to be done again and again while the server runs: console logs are kept within bounds, ended operations and
-//! events are forgotten in time; guests that were frozen for a while are thawed, and rescues end when their time is over.
+//! What has to be done again and again while the server runs: console logs are kept within bounds, ended operations,
+//! events and unused images are let go in time; guests that were frozen for a while are thawed, and rescues end when their time is over.
 
 mod rescue;
 pub mod thaw;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::{console, host::Host, model::Bytes, plan::CONSOLE_LOG};
 
@@ -20,11 +21,16 @@ const EVENTS_EVERY: Duration = Duration::from_secs(60);
 /// Retention is counted in hours.
 const OPERATIONS_EVERY: Duration = Duration::from_secs(600);
 
+/// Images are kept for hours.
+const IMAGES_EVERY: Duration = Duration::from_secs(3600);
+
 /// How far what is kept may grow.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// The largest console log of a guest.
     pub console_log: Bytes,
+    /// Whether images that nothing rests on are removed when they have not been used for long.
+    pub images: bool,
     /// How long an ended operation is remembered.
     pub operations: Duration,
     /// How many events are kept.
@@ -38,12 +44,15 @@ pub async fn run(host: Arc<Host>, bounds: Bounds, stop: CancellationToken) {
     let mut logs = tokio::time::interval(LOGS_EVERY);
     let mut events = tokio::time::interval(EVENTS_EVERY);
     let mut operations = tokio::time::interval(OPERATIONS_EVERY);
+    // Not at once: what an earlier life left is being looked after.
+    let mut images = tokio::time::interval_at(Instant::now() + IMAGES_EVERY, IMAGES_EVERY);
     loop {
         // In no order: each may wait for the other's turn.
         tokio::select! {
             () = stop.cancelled() => return,
             _ = logs.tick() => bound_logs(&host, bounds.console_log).await,
             _ = events.tick() => forget_events(&host, bounds).await,
+            _ = images.tick(), if bounds.images => prune_images(&host).await,
             _ = operations.tick() => forget_operations(&host, bounds.operations).await,
         }
     }
@@ -79,6 +88,17 @@ async fn forget_operations(host: &Host, age: Duration) {
     }
 }
 
+async fn prune_images(host: &Host) {
+    match host.images.prune(None).await {
+        Ok(images) => {
+            for image in images {
+                info!(image = %image.key, freed = %image.allocated, "an unused image was removed");
+            }
+        }
+        Err(e) => warn!(error = %e, "unused images cannot be removed"),
+    }
+}
+
 async fn forget_events(host: &Host, bounds: Bounds) {
     match host
         .store
@@ -88,5 +108,23 @@ async fn forget_events(host: &Host, bounds: Bounds) {
         Ok(0) => {}
         Ok(count) => debug!(count, "events were forgotten"),
         Err(e) => warn!(error = %e, "events cannot be forgotten"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestHost;
+
+    #[tokio::test]
+    async fn an_image_is_let_go_once_nothing_rests_on_it() {
+        let t = TestHost::new().await;
+        let id = t.spawned(t.spec()).await;
+        let images = async || t.host.images.list().await.unwrap().len();
+        prune_images(&t.host).await;
+        assert_eq!(images().await, 1);
+        t.host.images.unpin(id);
+        prune_images(&t.host).await;
+        assert_eq!(images().await, 0);
     }
 }

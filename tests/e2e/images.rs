@@ -3,10 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use computedriver::v1::{self, DiskFormat};
+use futures::TryStreamExt;
 use tonic::Code;
+use uuid::Uuid;
 
 use crate::{
     support::{Sandbox, command, guest, image, reason, request},
@@ -134,6 +137,44 @@ async fn hostile_files_are_refused_and_leave_nothing() {
         refused(&sandbox, absent).await,
         (Code::NotFound, "IMAGE_NOT_FOUND".to_owned())
     );
+    sandbox.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_unused_image_is_pruned_in_its_time_and_a_repeat_answers_the_same() {
+    let sandbox = Sandbox::start(&[]).await;
+    let mut images = sandbox.images().await;
+    let image = crate::support::guest_request("Linux version").image;
+    let pull = v1::PullImageRequest {
+        image,
+        ..Default::default()
+    };
+    let fetched = images.pull_image(pull).await.unwrap().into_inner();
+    let last = fetched.try_collect::<Vec<_>>().await.unwrap().pop();
+    let Some(v1::pull_image_response::Event::Image(pulled)) = last.and_then(|told| told.event)
+    else {
+        panic!("the last message is no image");
+    };
+    let mut prune = async |unused_for: Option<u64>, request_id: &str| {
+        let request = v1::PruneImagesRequest {
+            unused_for: unused_for.map(|s| Duration::from_secs(s).try_into().unwrap()),
+            request_id: request_id.to_owned(),
+        };
+        images.prune_images(request).await.unwrap().into_inner()
+    };
+    let young = prune(None, "").await;
+    assert_eq!(
+        young,
+        v1::PruneImagesResponse::default(),
+        "it is kept for a day"
+    );
+    let name = Uuid::new_v4().to_string();
+    let pruned = prune(Some(0), &name).await;
+    assert_eq!(pruned.images.len(), 1);
+    assert_eq!(pruned.images[0].sha256, pulled.sha256);
+    assert!(pruned.freed_bytes > 0);
+    assert_eq!(prune(Some(0), &name).await, pruned);
+    assert_eq!(prune(Some(0), "").await, v1::PruneImagesResponse::default());
     sandbox.assert_clean().await;
 }
 

@@ -38,8 +38,10 @@ impl Action for Destroy {
     async fn run(&self, task: &mut Task) -> Result<()> {
         let (host, report, id) = (task.host().clone(), task.report().clone(), self.instance);
         let Some(record) = host.store.instance(id) else {
-            return stranger(&host, id).await;
+            let absent = stranger(&host, id).await?;
+            return task.answer(&absent);
         };
+        task.answer(&false)?;
         if record.state != InstanceState::Deleting {
             let deleting = InstanceRecord {
                 state: InstanceState::Deleting,
@@ -85,14 +87,15 @@ impl Action for Destroy {
     }
 }
 
-/// Removes a guest of ours that the store does not know, as after the store was lost: absent is a success.
-async fn stranger(host: &Host, id: InstanceId) -> Result<()> {
+/// Removes a guest of ours that the store does not know, as after the store was lost. Answers whether there was none.
+async fn stranger(host: &Host, id: InstanceId) -> Result<bool> {
     match host.hypervisor.info(id).await {
-        Err(HypervisorError::NotFound(_)) => return Ok(()),
+        Err(HypervisorError::NotFound(_)) => return Ok(true),
         Err(e) => return Err(e.into()),
         Ok(_) => {}
     }
     host.hypervisor.destroy(id).await?;
     host.hypervisor.undefine(id).await?;
-    host.remove_instance_folder(id).await
+    host.remove_instance_folder(id).await?;
+    Ok(false)
 }

@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use crate::{
     action::Action,
     error::Result,
-    host::Host,
     image::ImageProgress,
     model::{ImageSource, InstanceId, Phase, Verb},
     task::{Task, cancelled},
@@ -28,10 +27,6 @@ impl Action for PullImage {
 
     fn image(&self) -> Option<String> {
         Some(self.source.file.id.clone())
-    }
-
-    fn admit(&self, _host: &Host) -> Result<()> {
-        Ok(())
     }
 
     async fn run(&self, task: &mut Task) -> Result<()> {

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use pretty_assertions::assert_eq;
 
-use super::{Action, Destroy, PullImage, Spawn};
+use super::{
+    Action, Destroy, PruneImages, PullImage, RemoveImage, RemovedImages, Spawn, WantedImage,
+};
 use crate::{
     error::Error,
     hypervisor::{
@@ -114,6 +116,27 @@ async fn a_pull_takes_no_step_and_leaves_nothing_when_it_fails() {
     })
     .await;
     assert_eq!(steps, 0);
+}
+
+#[tokio::test]
+async fn an_image_that_a_guest_rests_on_outlives_every_removal() {
+    let t = inhabited().await;
+    let before = t.snapshot().await;
+    let used = t.host.images.list().await.unwrap().remove(0);
+    let sha256 = WantedImage::Sha256(used.record.sha256);
+    for image in [sha256, WantedImage::Id(used.record.id)] {
+        let remove = RemoveImage { image };
+        let mut task = t.task(&remove).await;
+        let e = remove.run(&mut task).await.unwrap_err();
+        assert_eq!(e.reason(), "IMAGE_IN_USE");
+    }
+    let unused_for = Some(Duration::ZERO);
+    let prune = PruneImages { unused_for };
+    let mut task = t.task(&prune).await;
+    prune.run(&mut task).await.unwrap();
+    let told: RemovedImages = task.report().record().answer().unwrap();
+    assert_eq!((told.images.len(), told.freed), (0, Bytes(0)));
+    assert_eq!(t.snapshot().await, before);
 }
 
 /// Runs a spawn that must fail by itself, and takes it back.

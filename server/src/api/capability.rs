@@ -83,7 +83,10 @@ const SERVED: &[(&str, &[&str])] = &[
             "GetGuestInfo",
         ],
     ),
-    ("ImageService", &["PullImage", "ListImages", "RemoveImage"]),
+    (
+        "ImageService",
+        &["PullImage", "ListImages", "RemoveImage", "PruneImages"],
+    ),
     (
         "OperationService",
         &[

@@ -33,46 +33,12 @@ pub(super) use volume::volume;
 
 use computedriver::v1;
 
-use crate::{
-    error::Error,
-    model::{ImageSource, InstanceId, RequestId},
-    operation::RequestKey,
-    store::Fingerprinter,
-};
+use crate::model::ImageSource;
 
-/// A destroy as asked for.
-pub(super) fn destroy(
-    request: &v1::DestroyRequest,
-    fingerprinter: &Fingerprinter,
-) -> Result<(InstanceId, RequestKey), Error> {
-    let mut faults = fault::Faults::default();
-    let id = faults.take("instance_id", request.instance_id.parse::<InstanceId>());
-    let key = fault::request_id(&mut faults, &request.request_id);
-    faults.refuse("keep_disks", request.keep_disks);
-    let fingerprint = fingerprinter.of(&[b"destroy", request.instance_id.as_bytes()]);
-    faults.into_result(|| {
-        Some((
-            id?,
-            RequestKey {
-                request: key,
-                fingerprint,
-                caller: None,
-            },
-        ))
-    })
-}
-
-/// A pull as asked for.
-pub(super) fn pull(
-    request: v1::PullImageRequest,
-) -> Result<(Option<RequestId>, ImageSource), Error> {
-    let mut faults = fault::Faults::default();
-    let id = fault::request_id(&mut faults, &request.request_id);
-    let image = if let Some(asked) = request.image {
-        image::image(&mut faults, "image", asked)
-    } else {
+/// The image of a pull.
+pub(super) fn pull(faults: &mut Faults, asked: Option<v1::Image>) -> Option<ImageSource> {
+    if asked.is_none() {
         faults.wrong("image", "is required");
-        None
-    };
-    faults.into_result(|| Some((id, image?.source)))
+    }
+    Some(image::image(faults, "image", asked?)?.source)
 }

@@ -1,26 +1,23 @@
 //! ImageService: what is served of it.
 
+use std::time::Duration;
+
 use computedriver::v1::{self, image_service_server::ImageService};
-use futures::StreamExt;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use super::{
-    Api, convert,
-    operation::heartbeat,
+    Api,
+    convert::{self, Faults},
     page,
-    peer::caller,
     status::status,
-    stream::{Answers, Seen, follow},
+    work::{Reply, Streamed},
 };
 use crate::{
-    action::PullImage,
-    error::{Error, Kind},
-    image::{ImageError, ListedImage},
+    action::{PruneImages, PullImage, RemoveImage, RemovedImages, WantedImage},
+    error::Error,
+    image::ListedImage,
     model::ImageSource,
-    operation::RequestKey,
 };
-
-type Reply<T> = Result<Response<T>, Status>;
 
 fn wire(image: &ListedImage) -> v1::CachedImage {
     let record = &image.record;
@@ -56,72 +53,30 @@ impl Api {
             .map(wire)
             .ok_or_else(|| Error::internal("the pulled image is not in the cache"))
     }
+}
 
-    async fn begin_pull(
-        &self,
-        request: Request<v1::PullImageRequest>,
-    ) -> Result<
-        (
-            ImageSource,
-            tokio::sync::watch::Receiver<crate::task::Progress>,
-        ),
-        Error,
-    > {
-        let caller = caller(&request);
-        let (request, source) = convert::pull(request.into_inner())?;
-        let body = format!("{source:?}");
-        let fingerprint = self
-            .host
-            .store
-            .fingerprinter()
-            .of(&[b"pull", body.as_bytes()]);
-        let action = PullImage {
-            source: source.clone(),
-        };
-        let progress = self
-            .operations
-            .begin(
-                RequestKey {
-                    request,
-                    fingerprint,
-                    caller,
-                },
-                action,
-            )
-            .await?;
-        Ok((source, progress))
-    }
-
-    async fn remove(&self, request: v1::RemoveImageRequest) -> Result<u64, Error> {
-        use v1::remove_image_request::Image;
-        let wanted = request.image.ok_or_else(|| {
-            Error::new(
-                Kind::Invalid,
-                "INVALID_REQUEST",
-                "image is required, as image_id or sha256",
-            )
-            .with("fields", "image")
-        })?;
-        let matches = |image: &&ListedImage| match &wanted {
-            Image::ImageId(id) => image.record.id == *id,
-            Image::Sha256(sha256) => hex::encode(image.record.sha256) == *sha256,
-        };
-        let listed = self.host.images.list().await?;
-        if let Some(used) = listed
-            .iter()
-            .filter(matches)
-            .find(|image| !image.instances.is_empty())
-        {
-            return Err(ImageError::InUse {
-                image: used.record.id.clone(),
-            }
-            .into());
+/// The images that a request names.
+fn wanted(
+    faults: &mut Faults,
+    image: Option<v1::remove_image_request::Image>,
+) -> Option<WantedImage> {
+    use v1::remove_image_request::Image;
+    match image {
+        Some(Image::ImageId(id)) if id.is_empty() => {
+            faults.wrong("image_id", "must not be empty");
+            None
         }
-        let mut freed = 0;
-        for image in listed.iter().filter(matches) {
-            freed += self.host.images.remove(&image.key).await?.0;
+        Some(Image::ImageId(id)) => faults.text("image_id", id, 255).map(WantedImage::Id),
+        Some(Image::Sha256(sha256)) => {
+            let mut bytes = [0; 32];
+            let read = hex::decode_to_slice(&sha256, &mut bytes);
+            let read = read.map_err(|_| "must be 64 lower-case hexadecimal digits");
+            faults.take("sha256", read.map(|()| WantedImage::Sha256(bytes)))
         }
-        Ok(freed)
+        None => {
+            faults.wrong("image", "is required, as image_id or sha256");
+            None
+        }
     }
 }
 
@@ -130,22 +85,19 @@ impl ImageService for Api {
     async fn pull_image(
         &self,
         request: Request<v1::PullImageRequest>,
-    ) -> Reply<Answers<v1::PullImageResponse>> {
-        use v1::pull_image_response::Event;
-        let (source, progress) = self.begin_pull(request).await.map_err(|e| status(&e))?;
-        let api = self.clone();
-        let answers = follow(progress, self.drain.clone()).then(move |seen| {
-            let (api, source) = (api.clone(), source.clone());
-            async move {
-                let event = match seen? {
-                    Seen::Progress(event) => Event::Progress(convert::progress(*event)),
-                    Seen::Heartbeat => Event::Heartbeat(heartbeat()),
-                    Seen::Done => Event::Image(api.cached(&source).await.map_err(|e| status(&e))?),
-                };
-                Ok(v1::PullImageResponse { event: Some(event) })
-            }
+    ) -> Streamed<v1::PullImageResponse> {
+        let read = self.change(request, |faults, request| {
+            convert::pull(faults, request.image)
         });
-        Ok(Response::new(Box::pin(answers)))
+        let (key, source) = read.map_err(|e| status(&e))?;
+        let pull = PullImage {
+            source: source.clone(),
+        };
+        self.followed(key, pull, move |api, _| {
+            let source = source.clone();
+            async move { api.cached(&source).await }
+        })
+        .await
     }
 
     async fn list_images(
@@ -184,10 +136,37 @@ impl ImageService for Api {
         &self,
         request: Request<v1::RemoveImageRequest>,
     ) -> Reply<v1::RemoveImageResponse> {
-        let freed_bytes = self
-            .remove(request.into_inner())
-            .await
-            .map_err(|e| status(&e))?;
-        Ok(Response::new(v1::RemoveImageResponse { freed_bytes }))
+        let read = self.change(request, |faults, request| wanted(faults, request.image));
+        let (key, image) = read.map_err(|e| status(&e))?;
+        let ended = self.ended(key, RemoveImage { image }).await?;
+        let removed: RemovedImages = ended.answer().map_err(|e| status(&e))?;
+        Ok(Response::new(v1::RemoveImageResponse {
+            freed_bytes: removed.freed.0,
+        }))
+    }
+
+    async fn prune_images(
+        &self,
+        request: Request<v1::PruneImagesRequest>,
+    ) -> Reply<v1::PruneImagesResponse> {
+        let read = self.change(request, |faults, request| {
+            let unused_for = request.unused_for.map(|unused| {
+                faults.take(
+                    "unused_for",
+                    Duration::try_from(unused).map_err(|_| "must not be negative"),
+                )
+            });
+            match unused_for {
+                None => Some(None),
+                Some(read) => read.map(Some),
+            }
+        });
+        let (key, unused_for) = read.map_err(|e| status(&e))?;
+        let ended = self.ended(key, PruneImages { unused_for }).await?;
+        let removed: RemovedImages = ended.answer().map_err(|e| status(&e))?;
+        Ok(Response::new(v1::PruneImagesResponse {
+            images: removed.images.iter().map(wire).collect(),
+            freed_bytes: removed.freed.0,
+        }))
     }
 }

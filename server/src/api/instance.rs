@@ -246,33 +246,22 @@ impl InstanceService for Api {
         Ok(Response::new(Box::pin(answers)))
     }
 
-    async fn destroy(
-        &self,
-        request: Request<v1::DestroyRequest>,
-    ) -> Reply<Answers<v1::DestroyResponse>> {
-        use v1::destroy_response::Event;
-        let caller = caller(&request);
-        let (id, key) = convert::destroy(request.get_ref(), self.host.store.fingerprinter())
-            .map_err(|e| status(&e))?;
-        let key = RequestKey { caller, ..key };
-        let absent = self.host.store.instance(id).is_none();
-        let progress = self
-            .operations
-            .begin(key, Destroy { instance: id })
-            .await
-            .map_err(|e| status(&e))?;
-        let answers = follow(progress, self.drain.clone()).map(move |seen| {
-            let event = match seen? {
-                Seen::Progress(event) => Event::Progress(convert::progress(*event)),
-                Seen::Heartbeat => Event::Heartbeat(heartbeat()),
-                Seen::Done => Event::Destroyed(v1::Destroyed {
-                    instance_id: id.to_string(),
-                    absent,
-                }),
-            };
-            Ok(v1::DestroyResponse { event: Some(event) })
+    async fn destroy(&self, request: Request<v1::DestroyRequest>) -> Streamed<v1::DestroyResponse> {
+        let read = self.asked(request, |faults, request| {
+            faults.refuse("keep_disks", request.keep_disks);
+            Some(())
         });
-        Ok(Response::new(Box::pin(answers)))
+        let (asked, ()) = read.map_err(|e| status(&e))?;
+        let instance = asked.id;
+        let destroy = Destroy { instance };
+        self.told(asked, destroy, move |_, ended| async move {
+            Ok(v1::Destroyed {
+                instance_id: instance.to_string(),
+                // One that a start has finished was of something.
+                absent: ended.answer().unwrap_or(false),
+            })
+        })
+        .await
     }
 
     async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Reply<v1::GetInfoResponse> {

@@ -1,7 +1,7 @@
-//! Calls that change an instance: begun or joined as an operation, then waited for or followed.
+//! Calls that change something: begun or joined as an operation, then waited for or followed.
 //!
-//! Their requests all name the instance, and may name the request. What makes two of them equal is their bytes without
-//! that name, hashed with this host's key, so a request's secrets take part and are not stored.
+//! Their requests may name themselves; those that change an instance name that. What makes two of them equal is their
+//! bytes without their own name, hashed with this host's key, so a request's secrets take part and are not stored.
 
 use computedriver::v1;
 use futures::StreamExt;
@@ -28,21 +28,21 @@ pub(super) type Reply<T> = Result<Response<T>, Status>;
 /// What a streaming call answers.
 pub(super) type Streamed<T> = Reply<Answers<T>>;
 
-/// A request that changes one instance.
-pub(super) trait Change: Message + Clone {
-    /// The instance that it names.
-    fn instance_id(&self) -> &str;
+/// A request that changes something.
+pub(super) trait Change: Message {
     /// The name that its caller gave it, taken out.
     fn take_request_id(&mut self) -> String;
+}
+
+/// A request that changes one instance.
+pub(super) trait InstanceChange: Change {
+    /// The instance that it names.
+    fn instance_id(&self) -> &str;
 }
 
 macro_rules! changes {
     ($($request:ident)*) => {$(
         impl Change for v1::$request {
-            fn instance_id(&self) -> &str {
-                &self.instance_id
-            }
-
             fn take_request_id(&mut self) -> String {
                 std::mem::take(&mut self.request_id)
             }
@@ -50,8 +50,26 @@ macro_rules! changes {
     )*};
 }
 
+macro_rules! instance_changes {
+    ($($request:ident)*) => {
+        changes! { $($request)* }
+        $(
+            impl InstanceChange for v1::$request {
+                fn instance_id(&self) -> &str {
+                    &self.instance_id
+                }
+            }
+        )*
+    };
+}
+
 changes! {
-    RebootRequest PowerOffRequest PowerOnRequest PauseRequest UnpauseRequest SuspendRequest ResumeRequest RescueRequest
+    HostPowerActionRequest HostMaintenanceModeRequest SetHostEnabledRequest
+    PullImageRequest RemoveImageRequest PruneImagesRequest
+}
+
+instance_changes! {
+    DestroyRequest RebootRequest PowerOffRequest PowerOnRequest PauseRequest UnpauseRequest SuspendRequest ResumeRequest RescueRequest
     UnrescueRequest TriggerCrashDumpRequest SnapshotRequest ResizeRequest RebuildRequest QuiesceRequest UnquiesceRequest
     AttachVolumeRequest DetachVolumeRequest SwapVolumeRequest ExtendVolumeRequest AttachInterfaceRequest
     DetachInterfaceRequest CreateVolumeSnapshotRequest DeleteVolumeSnapshotRequest SetAdminPasswordRequest
@@ -86,6 +104,8 @@ macro_rules! told {
 }
 
 told! {
+    DestroyResponse, destroy_response::Destroyed(Destroyed);
+    PullImageResponse, pull_image_response::Image(CachedImage);
     RebootResponse, reboot_response::Instance(Instance);
     PowerOffResponse, power_off_response::PoweredOff(PoweredOff);
     SuspendResponse, suspend_response::Instance(Instance);
@@ -115,33 +135,43 @@ impl Asked {
 }
 
 impl Api {
-    /// Reads a request that changes an instance. `read` takes its other fields, and notes what is wrong with them; all
-    /// faults come in one answer.
-    pub(super) fn asked<R: Change, T>(
+    /// Reads a request that changes something. `read` takes its fields, and notes what is wrong with them; all faults come
+    /// in one answer.
+    pub(super) fn change<R: Change, T>(
         &self,
         request: Request<R>,
-        read: impl FnOnce(&mut Faults, &mut R) -> Option<T>,
-    ) -> Result<(Asked, T)> {
+        read: impl FnOnce(&mut Faults, R) -> Option<T>,
+    ) -> Result<(RequestKey, T)> {
         let caller = caller(&request);
         let mut request = request.into_inner();
         let mut faults = Faults::default();
-        let id = faults.take("instance_id", request.instance_id().parse::<InstanceId>());
         let name = convert::request_id(&mut faults, &request.take_request_id());
+        let kind = std::any::type_name::<R>().as_bytes();
         let body = request.encode_to_vec();
-        let read = read(&mut faults, &mut request);
+        let fingerprint = self.host.store.fingerprinter().of(&[kind, &body]);
+        let read = read(&mut faults, request);
         faults.into_result(|| {
-            let fingerprint = self
-                .host
-                .store
-                .fingerprinter()
-                .of(&[std::any::type_name::<R>().as_bytes(), &body]);
             let key = RequestKey {
                 request: name,
                 fingerprint,
                 caller,
             };
-            Some((Asked { id: id?, key }, read?))
+            Some((key, read?))
         })
+    }
+
+    /// The same of one that changes an instance.
+    pub(super) fn asked<R: InstanceChange, T>(
+        &self,
+        request: Request<R>,
+        read: impl FnOnce(&mut Faults, &mut R) -> Option<T>,
+    ) -> Result<(Asked, T)> {
+        let (key, (id, read)) = self.change(request, |faults, mut request| {
+            let id = faults.take("instance_id", request.instance_id().parse::<InstanceId>());
+            let read = read(faults, &mut request);
+            Some((id?, read?))
+        })?;
+        Ok((Asked { id, key }, read))
     }
 
     /// Begins the change, or joins it, and waits for its end. A caller that leaves meanwhile changes nothing.
@@ -185,7 +215,22 @@ impl Api {
         F: Future<Output = Result<D>> + Send + 'static,
         D: Send,
     {
-        let progress = self.operations.begin(asked.key, action).await;
+        self.followed(asked.key, action, last).await
+    }
+
+    /// The same, by its key.
+    pub(super) async fn followed<T, D, F>(
+        &self,
+        key: RequestKey,
+        action: impl Action,
+        last: impl Fn(Api, OperationRecord) -> F + Send + Sync + Clone + 'static,
+    ) -> Streamed<T>
+    where
+        T: From<Told<D>> + Send + 'static,
+        F: Future<Output = Result<D>> + Send + 'static,
+        D: Send,
+    {
+        let progress = self.operations.begin(key, action).await;
         let progress = progress.map_err(|e| status(&e))?;
         let watched = progress.clone();
         let api = self.clone();

@@ -63,6 +63,10 @@ pub struct Images {
     pub file_dirs: Vec<PathBuf>,
     /// The folders that images of guests may be written to.
     pub export_dirs: Vec<PathBuf>,
+    /// How long an image that no disk rests on is kept.
+    pub unused_for: Duration,
+    /// Whether such images are removed without being asked to.
+    pub prune: bool,
     /// The largest image that is fetched.
     pub max: Bytes,
     /// How long a server of images may take to accept a connection.
@@ -85,6 +89,12 @@ impl Images {
             force_raw: keys.take("images.force_raw", true),
             file_dirs: keys.dirs("images.file_dirs", "{state_dir}/import"),
             export_dirs: keys.dirs("images.export_dirs", "{state_dir}/export"),
+            unused_for: keys.within(
+                "images.unused_for",
+                Duration::from_secs(24 * 3600),
+                Duration::ZERO..=LONGEST,
+            ),
+            prune: keys.take("images.prune", true),
             max: mebibytes(mib),
             connect_timeout: keys.within(
                 "images.connect_timeout",

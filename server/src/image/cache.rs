@@ -108,7 +108,7 @@ pub struct CachedImage {
 }
 
 /// An image as it is listed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ListedImage {
     /// Its name in the cache.
     pub key: ImageKey,

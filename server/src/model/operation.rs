@@ -29,6 +29,10 @@ pub enum Verb {
     Destroy,
     /// Fetches an image into the cache.
     PullImage,
+    /// Removes an image from the cache.
+    RemoveImage,
+    /// Removes images that were not used for a while.
+    PruneImages,
     /// Starts a guest anew.
     Reboot,
     /// Stops a guest.
@@ -104,7 +108,10 @@ impl Verb {
 
     /// Whether it cannot be stopped once it has begun: what it removes cannot be brought back.
     pub fn only_goes_forward(self) -> bool {
-        matches!(self, Self::Destroy | Self::HostPowerAction)
+        matches!(
+            self,
+            Self::Destroy | Self::RemoveImage | Self::PruneImages | Self::HostPowerAction
+        )
     }
 
     /// Whether the guest is off for a moment in the middle of it, which is nobody's news.

@@ -53,7 +53,8 @@ pub fn admit(verb: Verb, power: PowerState, rescued: bool) -> Admission {
         return Refused(UNRESCUE);
     }
     match (verb, power) {
-        (Verb::Spawn | Verb::Destroy | Verb::PullImage, _) => Go,
+        (Verb::Spawn | Verb::Destroy, _) => Go,
+        (Verb::PullImage | Verb::RemoveImage | Verb::PruneImages, _) => Go,
         (_, Unknown) => Refused(WAIT),
         (Verb::Unrescue, _) if !rescued => Already,
         (Verb::Rescue, _) if rescued => Already,
@@ -150,7 +151,14 @@ mod tests {
         for verb in Verb::ALL {
             for rescued in [false, true] {
                 let said = admit(*verb, Unknown, rescued);
-                let free = matches!(verb, Verb::Spawn | Verb::Destroy | Verb::PullImage);
+                let free = matches!(
+                    verb,
+                    Verb::Spawn
+                        | Verb::Destroy
+                        | Verb::PullImage
+                        | Verb::RemoveImage
+                        | Verb::PruneImages
+                );
                 assert!(
                     if free {
                         said == Go

@@ -1,5 +1,7 @@
 //! `computectl images`: the host's image cache.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use computedriver_client::v1;
 use computedriver_client::v1::remove_image_request::Image as Which;
@@ -9,6 +11,7 @@ use crate::args::Session;
 use crate::exit::Failure;
 use crate::long::Long;
 use crate::out::Out;
+use crate::power::wire;
 use crate::spawn::image::{ImageFormat, image};
 use crate::{json, text};
 
@@ -20,6 +23,8 @@ pub(crate) enum ImagesCommand {
     Pull(PullArgs),
     /// Remove an image from the cache; an absent one is a success.
     Rm(RmArgs),
+    /// Remove the images that no disk rests on and that were not used for a while.
+    Prune(PruneArgs),
 }
 
 #[derive(Debug, Args)]
@@ -43,6 +48,13 @@ pub(crate) struct RmArgs {
     image: String,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Only those not used for so long, as `72h`. Default: what the server is set to.
+    #[arg(long, value_name = "TIME", value_parser = text::parse_duration)]
+    unused_for: Option<Duration>,
+}
+
 pub(crate) async fn run(
     command: ImagesCommand,
     session: &Session,
@@ -52,6 +64,7 @@ pub(crate) async fn run(
         ImagesCommand::List => list(session, out).await,
         ImagesCommand::Pull(args) => pull(args, session, out).await,
         ImagesCommand::Rm(args) => remove(args, session, out).await,
+        ImagesCommand::Prune(args) => prune(args, session, out).await,
     }
 }
 
@@ -133,5 +146,25 @@ async fn remove(args: RmArgs, session: &Session, out: &mut Out) -> Result<(), Fa
         let freed = text::bytes(removed.freed_bytes);
         out.line(format_args!("{} removed, {freed} freed", args.image))?;
     }
+    Ok(())
+}
+
+async fn prune(args: PruneArgs, session: &Session, out: &mut Out) -> Result<(), Failure> {
+    let client = session.connect().await?;
+    let request = v1::PruneImagesRequest {
+        unused_for: wire(args.unused_for),
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    let pruned = client.images().prune_images(request).await?.into_inner();
+    if out.is_json() {
+        out.object(&json!({ "pruned": json::view("PruneImagesResponse", &pruned) }))?;
+        return Ok(());
+    }
+    for image in &pruned.images {
+        let freed = text::bytes(image.allocated_bytes);
+        out.line(format_args!("{} removed, {freed} freed", image.image_id))?;
+    }
+    let (count, freed) = (pruned.images.len(), text::bytes(pruned.freed_bytes));
+    out.line(format_args!("{count} images removed, {freed} freed"))?;
     Ok(())
 }

@@ -208,7 +208,7 @@ pub(crate) async fn changed<R: LongRequest<Done = v1::Instance>>(
     Ok(out.line(format_args!("{} {state}", instance.instance_id))?)
 }
 
-fn wire(time: Option<Duration>) -> Option<prost_types::Duration> {
+pub(crate) fn wire(time: Option<Duration>) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(time?).ok()
 }
 

@@ -6,7 +6,6 @@
 use std::time::SystemTime;
 
 use computedriver::v1;
-use prost::Message;
 use tonic::{Request, Status};
 use tracing::{Instrument, info};
 
@@ -17,11 +16,7 @@ use super::{
 };
 use crate::{
     action::{HostPower, PowerVerb},
-    api::{
-        convert::{self, Faults},
-        peer::caller,
-        status::status,
-    },
+    api::status::status,
     error::{Error, Result},
     model::{NodeSwitch, OperationId, OperationRecord, OperationState, PowerState, Verb},
     operation::{OperationError, RequestKey},
@@ -31,49 +26,7 @@ use crate::{
 /// The longest note, in characters.
 const NOTE: usize = 255;
 
-/// A request that changes the host.
-pub(super) trait HostChange: Message {
-    /// The name that its caller gave it, taken out.
-    fn take_request_id(&mut self) -> String;
-}
-
-macro_rules! changes {
-    ($($request:ident)*) => {$(
-        impl HostChange for v1::$request {
-            fn take_request_id(&mut self) -> String {
-                std::mem::take(&mut self.request_id)
-            }
-        }
-    )*};
-}
-
-changes! { HostPowerActionRequest HostMaintenanceModeRequest SetHostEnabledRequest }
-
 impl Api {
-    /// Reads a request that changes the host. All faults come in one answer.
-    fn host_change<R: HostChange, T>(
-        &self,
-        request: Request<R>,
-        read: impl FnOnce(&mut Faults, R) -> Option<T>,
-    ) -> Result<(RequestKey, T)> {
-        let caller = caller(&request);
-        let mut request = request.into_inner();
-        let mut faults = Faults::default();
-        let name = convert::request_id(&mut faults, &request.take_request_id());
-        let kind = std::any::type_name::<R>().as_bytes();
-        let body = request.encode_to_vec();
-        let fingerprint = self.host.store.fingerprinter().of(&[kind, &body]);
-        let read = read(&mut faults, request);
-        faults.into_result(|| {
-            let key = RequestKey {
-                request: name,
-                fingerprint,
-                caller,
-            };
-            Some((key, read?))
-        })
-    }
-
     /// Turns a switch on for a reason, or off. Answers what is told of it: the same to a request that comes again.
     async fn switch(
         &self,
@@ -117,7 +70,7 @@ impl Api {
         &self,
         request: Request<v1::SetHostEnabledRequest>,
     ) -> Result<v1::SetHostEnabledResponse> {
-        let (key, on) = self.host_change(request, |faults, request| {
+        let (key, on) = self.change(request, |faults, request| {
             let note = faults.text("note", request.note, NOTE)?;
             Some((!request.enabled).then_some(note))
         })?;
@@ -130,7 +83,7 @@ impl Api {
         &self,
         request: Request<v1::HostMaintenanceModeRequest>,
     ) -> Result<v1::HostMaintenanceModeResponse> {
-        let (key, on) = self.host_change(request, |faults, request| {
+        let (key, on) = self.change(request, |faults, request| {
             let note = faults.text("note", request.note, NOTE)?;
             Some(request.enabled.then_some(note))
         })?;
@@ -159,7 +112,7 @@ impl Api {
         if about.reboot.is_empty() && about.shutdown.is_empty() {
             return Err(status(&unsupported("HostPowerAction", NO_COMMAND)));
         }
-        let read = self.host_change(request, |faults, request| {
+        let read = self.change(request, |faults, request| {
             let (verb, command) = match request.action() {
                 v1::HostPowerVerb::Reboot => (PowerVerb::Reboot, &about.reboot),
                 v1::HostPowerVerb::Shutdown => (PowerVerb::Shutdown, &about.shutdown),

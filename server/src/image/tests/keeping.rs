@@ -302,7 +302,7 @@ async fn an_image_in_use_stays() {
         let e = images.remove(&key).await.unwrap_err();
         assert!(
             images
-                .prune(std::time::Duration::ZERO)
+                .prune(Some(std::time::Duration::ZERO))
                 .await
                 .unwrap()
                 .is_empty()

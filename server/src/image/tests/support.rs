@@ -115,6 +115,7 @@ pub(super) fn settings(folder: &Path) -> ImageSettings {
     ImageSettings {
         folder: folder.to_owned(),
         force_raw: false,
+        unused_for: Duration::from_secs(3600),
         limits: FetchLimits {
             idle: Duration::from_millis(300),
             max_size: Bytes(64 << 20),

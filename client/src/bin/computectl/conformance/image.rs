@@ -6,6 +6,12 @@ use tonic::Code;
 use super::bench::{Bench, nobody};
 use super::suite::{Check, Fault, Verdict, check, hold, refused};
 
+/// A hundred years.
+const AGES: prost_types::Duration = prost_types::Duration {
+    seconds: 100 * 365 * 24 * 3600,
+    nanos: 0,
+};
+
 pub(super) const CHECKS: &[Check] = &[
     check!(
         ["ImageService/PullImage"],
@@ -21,6 +27,11 @@ pub(super) const CHECKS: &[Check] = &[
         ["ImageService/RemoveImage"],
         "an image in use is not removed, an absent one is",
         removed
+    ),
+    check!(
+        ["ImageService/PruneImages"],
+        "a prune leaves what is used, and answers a repeat alike",
+        pruned
     ),
 ];
 
@@ -76,5 +87,26 @@ async fn removed(bench: &Bench) -> Verdict {
     let absent = remove(Image::ImageId(format!("absent-{}", nobody()))).await?;
     let freed = absent.into_inner().freed_bytes;
     hold!(freed == 0, "what is absent frees {freed} bytes");
+    Ok(())
+}
+
+/// Other images of the host are none of this check's: those that go must have been unused for longer than there are hosts.
+async fn pruned(bench: &Bench) -> Verdict {
+    let used = used(bench).await?;
+    let request = v1::PruneImagesRequest {
+        unused_for: Some(AGES),
+        request_id: nobody(),
+    };
+    let prune = async || {
+        let mut images = bench.client.images();
+        images.prune_images(request.clone()).await
+    };
+    let (first, again) = (prune().await?.into_inner(), prune().await?.into_inner());
+    hold!(first == again, "a repeat answers otherwise: {again:?}");
+    let gone = first.images.iter().any(|image| image.sha256 == used.sha256);
+    hold!(!gone, "an image that an instance rests on was removed");
+    let images = bench.images().await?;
+    let there = images.iter().any(|image| image.sha256 == used.sha256);
+    hold!(there, "it is not listed any more");
     Ok(())
 }
