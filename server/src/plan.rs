@@ -56,8 +56,8 @@ pub struct Plan {
     pub name: String,
     /// The caller's name of its flavor.
     pub flavor: String,
-    /// The caller's id of its image.
-    pub image: String,
+    /// The caller's id of its image, when its root disk is made of one.
+    pub image: Option<String>,
     /// Board, processor, memory and small devices.
     pub machine: Machine,
     /// Command line of a kernel that QEMU loads itself; none boots from the root disk.
@@ -111,7 +111,10 @@ pub struct DiskPlan {
     pub unit: Option<u32>,
     /// Serial number that the guest reads.
     pub serial: Option<String>,
-    /// Its turn when the firmware looks for a boot sector.
+    /// Its turn among the disks that the firmware tries, as the caller counts them.
+    #[serde(default)]
+    pub boot_index: Option<u32>,
+    /// The same in the hypervisor's count, which begins with 1.
     pub boot_order: Option<u32>,
     /// How the host caches it.
     pub cache: Cache,
@@ -120,6 +123,17 @@ pub struct DiskPlan {
     /// The volume that it is, for one that is.
     #[serde(default)]
     pub volume: Option<Volume>,
+}
+
+impl DiskPlan {
+    /// Whether it is the root disk, be it made from an image or a volume.
+    pub fn is_root(&self) -> bool {
+        match self.role {
+            DiskRole::Root => true,
+            DiskRole::Volume => self.boot_index == Some(0),
+            _ => false,
+        }
+    }
 }
 
 impl Plan {
@@ -285,7 +299,7 @@ fn planned(
     words(spec, &mut faults);
     let mut disks = disks::plan((spec, board), &wishes, settings, &mut faults);
     if let Some(rescue) = rescue {
-        rescue::first(&mut disks, rescue, &mut faults);
+        rescue::first(&mut disks, (rescue, settings), &mut faults);
     }
     let vifs = vifs::plan(spec, &wishes, &mut faults);
     let host = machine::Host {
@@ -305,7 +319,7 @@ fn planned(
         instance: spec.id,
         name: spec.display_name.clone(),
         flavor: spec.flavor.name.clone(),
-        image: spec.image.file.id.clone(),
+        image: spec.image.as_ref().map(|image| image.file.id.clone()),
         machine: Machine {
             pcie_ports,
             ..machine
@@ -318,11 +332,12 @@ fn planned(
 
 /// Refuses what XML has no way to say.
 fn words(spec: &InstanceSpec, faults: &mut Faults) {
+    let image = spec.image.as_ref().map(|image| &image.file.id);
     let command_line = spec.kernel.as_ref().map(|kernel| &kernel.command_line);
     let words = [
         ("display_name", Some(&spec.display_name)),
         ("flavor.name", Some(&spec.flavor.name)),
-        ("image.image_id", Some(&spec.image.file.id)),
+        ("image.image_id", image),
         ("image.kernel_command_line", command_line),
     ];
     let unlawful = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}');

@@ -155,11 +155,15 @@ impl TestHost {
 
     /// A small instance: a root disk, and nothing else.
     pub(crate) fn spec(&self) -> InstanceSpec {
-        let image = ImageSource {
+        spec(self.image())
+    }
+
+    /// A small image.
+    pub(crate) fn image(&self) -> ImageSource {
+        ImageSource {
             file: self.file("image.raw", &[0; 1 << 20]),
             format: DiskFormat::Raw,
-        };
-        spec(image)
+        }
     }
 
     /// An instance with one of everything.
@@ -178,6 +182,7 @@ impl TestHost {
             id: "data".parse().unwrap(),
             device_name: None,
             bus: None,
+            boot_index: None,
             source: BlockSource::Blank {
                 size: Bytes(1 << 20),
             },
@@ -275,7 +280,7 @@ fn spec(image: ImageSource) -> InstanceSpec {
             swap: None,
             extra_specs: BTreeMap::new(),
         },
-        image,
+        image: Some(image),
         properties: ImageProperties::default(),
         kernel: None,
         injected_files: Vec::new(),

@@ -41,7 +41,16 @@ async fn this_server_does_what_the_contract_says() {
     let line = ["--image", &image, "--memory-mib", "128", "--user-net"];
     let agent = ["--wait-for", "/GUEST-MILESTONE-ready/", "--host-changes"];
     let export = ["--export-dir", export.to_str().unwrap()];
-    let line = [&line[..], &agent, &export].concat();
+    let volumes = sandbox.path().join("volumes");
+    std::fs::create_dir_all(&volumes).unwrap();
+    let volume = volumes.join("root");
+    std::fs::copy(&image, &volume).unwrap();
+    let volume = [
+        "--boot-volume",
+        volume.to_str().unwrap(),
+        "--boot-volume-qcow2",
+    ];
+    let line = [&line[..], &agent, &export, &volume].concat();
     let (rows, code) = conformance(&sandbox, &line).await;
     let (all, last) = results(&rows);
     let with = |result: &str| -> Vec<_> {

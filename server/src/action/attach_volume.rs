@@ -74,8 +74,8 @@ impl AttachVolume {
         let Some(there) = named.next().or(same_volume) else {
             return Ok(false);
         };
-        let alike = (&there.id, &there.device_name, there.bus)
-            == (&own.id, &own.device_name, own.bus)
+        let alike = (&there.id, &there.device_name, there.bus, there.boot_index)
+            == (&own.id, &own.device_name, own.bus, own.boot_index)
             && match (there.volume(), own.volume()) {
                 (Some(there), Some(own)) => there.is_same(own),
                 _ => false,

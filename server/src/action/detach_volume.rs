@@ -75,6 +75,15 @@ impl Action for DetachVolume {
         let Some(gone) = found else {
             return Ok(());
         };
+        if gone.is_root() {
+            let what = "cannot be detached: the instance boots from it";
+            return Err(devices::root_volume(
+                &standing.record.spec,
+                &format!(
+                    "{what}; swap it for another volume, or destroy the instance, which leaves the volume"
+                ),
+            ));
+        }
         let (mut record, before) = devices::pinned(&host, &standing.record).await?;
         let plugged = host.vifs.plugged(instance, record.spec.vifs.iter()).await?;
         let domain = domain_of(&host, &record, &before, &plugged).await?;

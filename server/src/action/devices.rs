@@ -122,6 +122,18 @@ pub(super) fn attached<'a>(
     })
 }
 
+/// What cannot be done to an instance whose root disk is a volume; `why` goes on after the volume's id.
+pub(super) fn root_volume(spec: &InstanceSpec, why: &str) -> Error {
+    let volume = spec.root_volume().map(|volume| volume.id.to_string());
+    let volume = volume.unwrap_or_default();
+    let message = format!(
+        "the root disk of instance {}, volume {volume}, {why}",
+        spec.id
+    );
+    let e = Error::new(Kind::Precondition, "NOT_SUPPORTED", message);
+    e.with("instance_id", spec.id).with("volume_id", volume)
+}
+
 /// What is wrong with a field, seen only now that the instance is known.
 pub(super) fn invalid(field: &str, why: String) -> Error {
     let message = format!("{field} {why}");

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    Action,
+    Action, devices,
     power_off::ends,
     power_on::boots,
     spawn::{boot, too_small},
@@ -95,7 +95,7 @@ impl Rebuild {
         let (image, told) = (self.image.clone(), self.told.clone());
         let mut spec = before.clone();
         spec.config_drive |= image.config_drive || told.need_drive();
-        spec.image = image.source;
+        spec.image = Some(image.source);
         spec.properties = image.properties;
         spec.kernel = image.kernel;
         for vif in &mut spec.vifs {
@@ -117,7 +117,7 @@ impl Rebuild {
     async fn fetch(&self, task: &mut Task, before: &InstanceRecord) -> Result<Fetched> {
         task.run(FetchImage {
             instance: self.instance,
-            image: self.image.source.clone(),
+            image: Some(self.image.source.clone()),
             kernel: self.image.kernel.clone(),
             before: before.images.clone(),
         })
@@ -186,6 +186,10 @@ impl Action for Rebuild {
         let (host, instance) = (task.host().clone(), self.instance);
         let standing = admitted(&host, Self::VERB, instance).await?;
         let before = &standing.record;
+        if before.spec.root_volume().is_some() {
+            let why = "is not this host's to make anew: power the instance off, have the storage service write the image to the volume, and power it on";
+            return Err(devices::root_volume(&before.spec, why));
+        }
         let spec = self.spec(&before.spec);
         plan::fits(&spec)?;
         let mut after = InstanceRecord {
@@ -195,7 +199,8 @@ impl Action for Rebuild {
         // What this host cannot honour is said before anything is fetched.
         let plan = plan_of(&host, &after).await?;
         let fetched = self.fetch(task, before).await?;
-        let root = self.root(task, (before, fetched.base.virtual_size)).await?;
+        let size = fetched.base.as_ref().map(|base| base.virtual_size);
+        let root = self.root(task, (before, size.unwrap_or_default())).await?;
         after.root = Some(root);
         after.images.clone_from(&fetched.keys);
         ends(task, instance, standing.power).await?;

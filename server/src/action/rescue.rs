@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tracing::warn;
 
 use super::{
-    Action,
+    Action, devices,
     power_off::ends,
     power_on::{boots, redefines},
     standing::admitted,
@@ -16,7 +16,8 @@ use crate::{
     host::Host,
     hypervisor::StartMode,
     model::{
-        self, Event, EventKind, ImageSource, InstanceId, InstanceRecord, PowerState, Verb, Wanted,
+        self, Event, EventKind, ImageSource, InstanceId, InstanceRecord, InstanceSpec, PowerState,
+        Verb, Wanted,
     },
     step::{FetchImage, MakeRescueDisk, forget_rescue},
     task::Task,
@@ -81,6 +82,15 @@ impl Rescue {
         Err(Error::new(Kind::Precondition, "INSTANCE_STATE", message).with("instance_id", id))
     }
 
+    /// What it starts from: what was asked for, or else what its own root disk was made from.
+    fn image(&self, spec: &InstanceSpec) -> Result<ImageSource> {
+        let image = self.image.as_ref().or(spec.image.as_ref());
+        image.cloned().ok_or_else(|| {
+            let why = "is required: the root disk is a volume, not made from an image";
+            devices::invalid("image", why.to_owned())
+        })
+    }
+
     /// Makes the rescue disk. Answers with the instance as it is with that.
     async fn rescued(
         &self,
@@ -88,16 +98,17 @@ impl Rescue {
         record: &Arc<InstanceRecord>,
     ) -> Result<InstanceRecord> {
         let (host, instance) = (task.host().clone(), self.instance);
-        let image = self.image.as_ref().unwrap_or(&record.spec.image).clone();
         let fetch = FetchImage {
             instance,
-            image,
+            image: Some(self.image(&record.spec)?),
             kernel: None,
             before: record.images.clone(),
         };
         let fetched = task.run(fetch).await?;
-        let size = fetched.base.virtual_size;
-        let disk = MakeRescueDisk::new(&host, instance, fetched.base);
+        let missing = || Error::internal("nothing to make a rescue disk from");
+        let base = fetched.base.ok_or_else(missing)?;
+        let size = base.virtual_size;
+        let disk = MakeRescueDisk::new(&host, instance, base);
         task.run(disk).await?;
         let since = SystemTime::now();
         Ok(InstanceRecord {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    Action,
+    Action, devices,
     power_off::ends,
     power_on::boots,
     standing::{Standing, admitted, refused},
@@ -58,11 +58,16 @@ impl Resize {
         let old = &before.spec.flavor;
         let root = before.root.or(old.root).unwrap_or_default();
         let wanted = self.flavor.root.unwrap_or(root);
+        let on_volume = before.spec.root_volume().is_some();
+        if on_volume && self.flavor.root.is_some() {
+            let why = "must be 0: the root disk is a volume, whose storage service makes it larger, and ExtendVolume tells the guest";
+            return Err(devices::invalid("flavor.root_gib", why.to_owned()));
+        }
         self.refuse(old, (root, wanted))?;
         let mut after = (**before).clone();
         after.spec.flavor = self.flavor.clone();
         after.spec.limits = self.limits.clone();
-        after.root = Some(wanted);
+        after.root = Some(wanted).filter(|_| !on_volume);
         let plan = plan_of(host, &after).await?;
         let on = matches!(standing.power, PowerState::Running | PowerState::Paused);
         let same = (old.vcpus, old.memory, &old.extra_specs)

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::still::Still;
 use super::{
-    Action,
+    Action, devices,
     standing::{Standing, admitted},
 };
 use crate::{
@@ -143,6 +143,11 @@ impl Snapshot {
     }
 
     async fn copy(&self, host: &Host, standing: &Standing) -> Result<CopyDisk> {
+        let spec = &standing.record.spec;
+        if spec.root_volume().is_some() {
+            let why = "is not this host's to copy: have its storage service make a snapshot of the volume";
+            return Err(devices::root_volume(spec, why));
+        }
         let plan = plan_of(host, &standing.record).await?;
         let root = plan.disks.iter().find(|disk| disk.role == DiskRole::Root);
         let root = root.ok_or_else(|| {

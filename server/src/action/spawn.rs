@@ -65,20 +65,22 @@ impl Spawn {
         Err(Error::new(Kind::Exists, "INSTANCE_EXISTS", message).with("instance_id", id))
     }
 
-    /// Whether the host has room for it; takes nothing.
+    /// Whether the host has room for it, and its volumes are there; takes nothing.
     ///
     /// # Errors
     /// Names every shortage.
-    pub fn check(&self, host: &Host) -> Result<()> {
+    pub async fn check(&self, host: &Host) -> Result<()> {
         match host.store.instance(self.spec.id) {
-            Some(record) => Self::same(&record, &self.fingerprint)?,
+            // Its volumes are its own by now.
+            Some(record) => return Self::same(&record, &self.fingerprint),
             None => host.admit_instance()?,
         }
         let claim = Claim::of(&self.spec, self.root());
-        Ok(host.claims.check(self.spec.id, claim, &self.spec.limits)?)
+        host.claims.check(self.spec.id, claim, &self.spec.limits)?;
+        volumes::look(host, &self.spec, &self.plan).await.map(drop)
     }
 
-    /// Size of the root disk as far as it is known before the image is.
+    /// Room for the root disk as far as it is known before the image is; a volume takes none.
     fn root(&self) -> Bytes {
         self.spec.flavor.root.unwrap_or(Bytes(0))
     }
@@ -112,6 +114,9 @@ impl Spawn {
 
     async fn fetch(&self, task: &mut Task) -> Result<Fetched> {
         let spec = &self.spec;
+        if spec.image.is_none() && spec.kernel.is_none() {
+            return Ok(Fetched::default());
+        }
         let step = FetchImage {
             instance: spec.id,
             image: spec.image.clone(),
@@ -121,11 +126,14 @@ impl Spawn {
         task.run(step).await
     }
 
-    /// Size of the root disk: the flavor's, or else the image's own.
-    async fn root_disk(&self, task: &mut Task, image: Bytes) -> Result<Bytes> {
+    /// Size of the root disk: the flavor's, or else the image's own; none when it is a volume.
+    async fn root_disk(&self, task: &mut Task, fetched: &Fetched) -> Result<Option<Bytes>> {
+        let Some(image) = fetched.base.as_ref().map(|base| base.virtual_size) else {
+            return Ok(None);
+        };
         match self.spec.flavor.root {
             Some(root) if root < image => Err(too_small(image, root).in_phase(Phase::FetchImage)),
-            Some(root) => Ok(root),
+            Some(root) => Ok(Some(root)),
             None => {
                 let (instance, limits) = (self.spec.id, self.spec.limits.clone());
                 let claim = Claim::of(&self.spec, image);
@@ -138,7 +146,7 @@ impl Spawn {
                     },
                 })
                 .await?;
-                Ok(image)
+                Ok(Some(image))
             }
         }
     }
@@ -171,17 +179,18 @@ impl Action for Spawn {
         let instance = self.spec.id;
         let mut record = self.record(task.report().record().id);
         no_stranger(task.host(), instance).await?;
+        let _held = volumes::hold(task.host(), &self.spec)?;
         self.claim(task, &record).await?;
         let connected = volumes::connect(task, &self.spec, &self.plan).await?;
         let plan = &connected.plan;
-        record.spec = connected.spec.clone();
+        record.spec = connected.spec;
         let fetched = self.fetch(task).await?;
-        let root = self.root_disk(task, fetched.base.virtual_size).await?;
+        let root = self.root_disk(task, &fetched).await?;
         // Written before anything rests on it: a guest that is adopted after a crash is told from this.
-        record.root = Some(root);
+        record.root = root;
         record.images = fetched.keys.clone();
         task.host().store.put_instance(record.clone()).await?;
-        let disks = CreateDisks::new(plan, &fetched, root);
+        let disks = CreateDisks::new(plan, &fetched, root.unwrap_or_default());
         let created = task.run(disks).await?;
         if let Some(drive) = WriteConfigDrive::new(self.spec.clone(), plan) {
             task.run(drive).await?;

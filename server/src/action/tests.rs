@@ -8,6 +8,7 @@ mod rescue;
 mod resize;
 mod snapshot;
 mod still;
+mod volume_root;
 
 use std::time::Duration;
 
@@ -101,7 +102,7 @@ async fn a_small_spawn_unwinds_from_every_step() {
 async fn a_pull_takes_no_step_and_leaves_nothing_when_it_fails() {
     let t = inhabited().await;
     let before = t.snapshot().await;
-    let mut source = t.spec().image;
+    let mut source = t.image();
     source.file.sha256 = Some([7; 32]);
     let pull = PullImage { source };
     let mut task = t.task(&pull).await;
@@ -111,10 +112,7 @@ async fn a_pull_takes_no_step_and_leaves_nothing_when_it_fails() {
         ("IMAGE_CHECKSUM_MISMATCH", Some(Phase::FetchImage))
     );
     assert_eq!(t.snapshot().await, before);
-    let steps = assert_unwinds(&t, async |t| PullImage {
-        source: t.spec().image,
-    })
-    .await;
+    let steps = assert_unwinds(&t, async |t| PullImage { source: t.image() }).await;
     assert_eq!(steps, 0);
 }
 
@@ -199,17 +197,17 @@ async fn a_failure_of_the_spec_s_own_leaves_nothing_and_names_its_phase() {
             Phase::Claim,
         ),
         (
-            |_, s| s.image.file.location.push('x'),
+            |_, s| s.image.as_mut().unwrap().file.location.push('x'),
             "IMAGE_NOT_FOUND",
             Phase::FetchImage,
         ),
         (
-            |_, s| s.image.file.sha256 = Some([7; 32]),
+            |_, s| s.image.as_mut().unwrap().file.sha256 = Some([7; 32]),
             "IMAGE_CHECKSUM_MISMATCH",
             Phase::FetchImage,
         ),
         (
-            |_, s| s.image.format = DiskFormat::Qcow2,
+            |_, s| s.image.as_mut().unwrap().format = DiskFormat::Qcow2,
             "IMAGE_UNACCEPTABLE",
             Phase::FetchImage,
         ),

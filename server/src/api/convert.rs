@@ -3,6 +3,7 @@
 //! Towards the model it is fallible and collects every fault of a request before it answers. A fault is either wrong
 //! (INVALID_ARGUMENT) or not served here (FAILED_PRECONDITION, NOT_SUPPORTED); what is wrong is told first.
 
+mod block_device;
 mod cpu;
 mod event;
 mod fault;
@@ -16,6 +17,7 @@ mod stats;
 mod vif;
 mod volume;
 
+pub(super) use block_device::block_device;
 pub(super) use cpu::{cpu, cpu_out};
 pub(super) use event::{event, watch};
 pub(super) use fault::{Faults, instance_id, operation_id, request_id};
@@ -25,7 +27,7 @@ pub(super) use instance::{Look, Seen, disk, format, instance, interface};
 pub(super) use out::{duration, operation, power_state, progress, timestamp};
 pub(super) use sample::{Watch, block_watch, instance_watch, interface_watch};
 pub(super) use spawn::{
-    block_device, flavor, injected_files, limits, pairs, public_keys, spawn, user_data, wait_for,
+    flavor, injected_files, limits, pairs, public_keys, spawn, user_data, wait_for,
 };
 pub(super) use stats::{block_counters, cpu_counters, interface_counters, memory};
 pub(super) use vif::vif;

@@ -139,7 +139,7 @@ impl Api {
             caller,
         };
         if spawn.validate_only {
-            action.check(&self.host)?;
+            action.check(&self.host).await?;
             return Ok(Begun::Already(id));
         }
         let fresh = self.operations.find(&key, Verb::Spawn, Some(id)).await?;

@@ -28,8 +28,8 @@ pub struct Metadata {
     pub vcpus: u32,
     /// Its memory.
     pub memory: Bytes,
-    /// The caller's id of the image that its root disk is made of.
-    pub image: String,
+    /// The caller's id of the image that its root disk is made of, if it is of one.
+    pub image: Option<String>,
 }
 
 pub(super) fn write(xml: &mut Xml, metadata: &Metadata) {
@@ -49,7 +49,9 @@ pub(super) fn write(xml: &mut Xml, metadata: &Metadata) {
                     ("memory_mib", &metadata.memory.mib_up().to_string()),
                 ],
             );
-            xml.leaf("computelet:image", &[("id", &metadata.image)]);
+            if let Some(image) = &metadata.image {
+                xml.leaf("computelet:image", &[("id", image)]);
+            }
         },
     );
 }

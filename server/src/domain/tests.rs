@@ -32,7 +32,7 @@ impl Domain {
                 flavor: "tiny".to_owned(),
                 vcpus: 1,
                 memory: Bytes(16 * MIB),
-                image: "none".to_owned(),
+                image: Some("none".to_owned()),
             },
             machine: Machine {
                 virt,

@@ -237,8 +237,11 @@ pub struct BlockDevice {
     pub id: DiskId,
     /// Wanted name in the guest, as `vdb`.
     pub device_name: Option<String>,
-    /// Bus; that of the root disk unless said.
+    /// Bus; that of the image's disks unless said.
     pub bus: Option<DiskBus>,
+    /// Its turn among the disks that the firmware tries; none is never tried, the first is the root disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_index: Option<u32>,
     /// What backs it.
     pub source: BlockSource,
 }
@@ -250,6 +253,11 @@ impl BlockDevice {
             BlockSource::Volume(volume) => Some(volume),
             BlockSource::Blank { .. } => None,
         }
+    }
+
+    /// Whether it is the root disk of its instance.
+    pub fn is_root(&self) -> bool {
+        self.boot_index == Some(0)
     }
 }
 
@@ -304,9 +312,9 @@ pub struct InstanceSpec {
     pub metadata: BTreeMap<String, String>,
     /// Its size.
     pub flavor: Flavor,
-    /// What its root disk is made of.
-    pub image: ImageSource,
-    /// What the image says about the machine.
+    /// What its root disk is made of; none when that is a volume.
+    pub image: Option<ImageSource>,
+    /// What the image, or the caller in its place, says about the machine.
     pub properties: ImageProperties,
     /// Kernel and ramdisk that QEMU loads itself.
     pub kernel: Option<DirectKernel>,
@@ -338,6 +346,12 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
+    /// The volume that is its root disk, when one is: no image is made into one then.
+    pub fn root_volume(&self) -> Option<&Volume> {
+        let root = self.block_devices.iter().find(|device| device.is_root());
+        root.and_then(BlockDevice::volume)
+    }
+
     /// The spec as it is kept: as if it had been stored and read back.
     pub fn without_secrets(&self) -> Self {
         let bare = |file: &InjectedFile| InjectedFile {

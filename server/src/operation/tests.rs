@@ -87,9 +87,7 @@ async fn a_request_id_has_one_answer_also_after_a_restart() {
     let fresh = next.operations();
     // Another registry of the same life knows it from the store, as one of the next does.
     for operations in [t.operations(), fresh] {
-        let again = PullImage {
-            source: t.spec().image,
-        };
+        let again = PullImage { source: t.image() };
         let reused = begin(&operations, key_of(request, "a"), again)
             .await
             .unwrap_err();
@@ -170,8 +168,9 @@ async fn a_cancel_does_not_wait_for_a_long_fetch() {
     // It takes connections and says nothing: a fetch waits half a minute for it.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut spec = t.spec();
-    spec.image.file.location = format!("http://{}/image", silent.local_addr().unwrap());
-    let source = spec.image.clone();
+    let mut source = t.image();
+    source.file.location = format!("http://{}/image", silent.local_addr().unwrap());
+    spec.image = Some(source.clone());
     let spawn = begin(&operations, key("a"), t.spawn(spec).await)
         .await
         .unwrap();

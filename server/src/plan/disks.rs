@@ -32,6 +32,9 @@ struct Wanted<'a> {
     name: Option<(&'a str, String)>,
     /// Where it is already.
     pin: Option<&'a Pin>,
+    /// Its place among those that the caller asks for; none is one of our own.
+    place: Option<usize>,
+    boot_index: Option<u32>,
     volume: Option<&'a Volume>,
 }
 
@@ -58,6 +61,7 @@ pub(super) fn plan(
     let pinned: BTreeSet<_> = wanted.iter().filter_map(|disk| disk.pin?.unit).collect();
     let mut units = (0..).filter(|unit| !pinned.contains(unit));
     let mut serials = BTreeSet::new();
+    let order = BootOrder::of(&wanted);
     let plans = wanted.into_iter().zip(targets).map(|(wanted, target)| {
         let on_scsi = wanted.bus == DiskBus::Scsi;
         DiskPlan {
@@ -69,7 +73,8 @@ pub(super) fn plan(
                 .and_then(|pin| pin.unit)
                 .or_else(|| on_scsi.then(|| units.next()).flatten()),
             serial: serial(&wanted).filter(|serial| serials.insert(serial.clone())),
-            boot_order: (wanted.role == DiskRole::Root).then_some(1),
+            boot_index: wanted.boot_index,
+            boot_order: order.of_disk(wanted.boot_index),
             // What others write must be read, and what is written must reach them.
             cache: match wanted.volume {
                 Some(volume) if volume.shared => Cache::None,
@@ -91,6 +96,20 @@ pub(super) fn plan(
     plans.collect()
 }
 
+/// The disks that the firmware tries, in their order. The hypervisor counts from 1, without gaps.
+struct BootOrder(BTreeSet<u32>);
+
+impl BootOrder {
+    fn of(wanted: &[Wanted<'_>]) -> Self {
+        Self(wanted.iter().filter_map(|disk| disk.boot_index).collect())
+    }
+
+    fn of_disk(&self, index: Option<u32>) -> Option<u32> {
+        let place = self.0.iter().position(|other| Some(*other) == index)?;
+        u32::try_from(place + 1).ok()
+    }
+}
+
 fn wanted(spec: &InstanceSpec, board: MachineType) -> Vec<Wanted<'_>> {
     let bus = spec.properties.disk_bus.unwrap_or(DiskBus::Virtio);
     let bus_field = || "image.properties.hw_disk_bus".to_owned();
@@ -102,15 +121,28 @@ fn wanted(spec: &InstanceSpec, board: MachineType) -> Vec<Wanted<'_>> {
         bus_field: bus_field(),
         name: None,
         pin: None,
+        place: None,
+        boot_index: None,
         volume: None,
     };
+    let (volume, further): (Vec<_>, Vec<_>) =
+        further(spec, bus).partition(|disk| disk.boot_index == Some(0));
+    let mut wanted = match volume.is_empty() {
+        false => volume,
+        true => vec![Wanted {
+            boot_index: Some(0),
+            ..own("root", DiskRole::Root, spec.flavor.root)
+        }],
+    };
     // The root disk is the first of its bus, unless the caller says otherwise.
-    let root_name = spec.root_device_name.as_deref();
-    let root_name = root_name.unwrap_or_else(|| name::first(bus));
-    let mut wanted = vec![Wanted {
-        name: Some((root_name, "root_device_name".to_owned())),
-        ..own("root", DiskRole::Root, spec.flavor.root)
-    }];
+    if let Some(root) = wanted.first_mut() {
+        let field = "root_device_name".to_owned();
+        root.name = Some(match (spec.root_device_name.as_deref(), root.name.take()) {
+            (Some(name), _) => (name, field),
+            (None, Some(own)) => own,
+            (None, None) => (name::first(root.bus), field),
+        });
+    }
     let flavor = &spec.flavor;
     if let Some(size) = flavor.ephemeral {
         wanted.push(own("ephemeral0", DiskRole::Ephemeral, Some(size)));
@@ -118,7 +150,7 @@ fn wanted(spec: &InstanceSpec, board: MachineType) -> Vec<Wanted<'_>> {
     if let Some(size) = flavor.swap {
         wanted.push(own("swap", DiskRole::Swap, Some(size)));
     }
-    wanted.extend(further(spec, bus));
+    wanted.extend(further);
     if spec.config_drive {
         // Kernels made for clouds have no AHCI driver: a guest with virtio or SCSI disks surely has one for SCSI.
         let by_board = match (board, bus) {
@@ -138,7 +170,7 @@ fn wanted(spec: &InstanceSpec, board: MachineType) -> Vec<Wanted<'_>> {
     wanted
 }
 
-/// The disks beside those of the flavor. `own`: the bus of the root disk.
+/// The disks beside those of the flavor. `own`: the bus of disks that say none.
 fn further(spec: &InstanceSpec, own: DiskBus) -> impl Iterator<Item = Wanted<'_>> {
     let further = spec.block_devices.iter().enumerate();
     further.map(move |(i, device)| {
@@ -161,6 +193,8 @@ fn further(spec: &InstanceSpec, own: DiskBus) -> impl Iterator<Item = Wanted<'_>
             },
             name: name.map(|name| (name, format!("block_devices[{i}].device_name"))),
             pin: None,
+            place: Some(i),
+            boot_index: device.boot_index,
             volume: device.volume(),
         }
     })
@@ -186,14 +220,11 @@ pub fn local(spec: &InstanceSpec, root: Bytes) -> impl Iterator<Item = (String, 
 fn check(wanted: &[Wanted<'_>], board: MachineType, faults: &mut Faults) {
     let mut ids = BTreeSet::new();
     let mut told = BTreeSet::new();
-    let (mut ide, mut blank) = (0, 0);
+    let mut ide = 0;
     for disk in wanted {
-        let ours = !matches!(disk.role, DiskRole::Blank | DiskRole::Volume);
-        if !ours {
-            blank += 1;
-        }
-        if !ids.insert(&disk.id) || (!ours && is_reserved(&disk.id)) {
-            let field = format!("block_devices[{}].disk_id", blank - 1);
+        let taken = !ids.insert(&disk.id) || is_reserved(&disk.id);
+        if let Some(place) = disk.place.filter(|_| taken) {
+            let field = format!("block_devices[{place}].disk_id");
             faults.add(field, format!("{} is the id of another disk", disk.id));
         }
         ide += usize::from(disk.bus == DiskBus::Ide);

@@ -11,7 +11,12 @@ use crate::{
 /// `FLAVOR_DISK_TOO_SMALL`, `FLAVOR_MEMORY_TOO_SMALL`.
 pub fn fits(spec: &InstanceSpec) -> Result<(), Error> {
     let least = &spec.properties;
-    if spec.flavor.root.is_some_and(|root| root < least.min_disk) {
+    // A volume's size is known once it was looked at.
+    let root = match spec.root_volume() {
+        Some(volume) => volume.seen.as_ref().map(|seen| seen.size),
+        None => spec.flavor.root,
+    };
+    if root.is_some_and(|root| root < least.min_disk) {
         let e = Error::new(
             Kind::Precondition,
             "FLAVOR_DISK_TOO_SMALL",

@@ -4,7 +4,7 @@
 //! whatever follows on the same bus moves on by one.
 
 use super::{
-    DiskPlan, DiskRole, Faults,
+    DiskPlan, DiskRole, Faults, PlanSettings,
     disks::{IDE_UNITS, Names, prefix},
 };
 use crate::{
@@ -16,8 +16,12 @@ use crate::{
 pub const RESCUE_DISK: &str = "disk.rescue";
 
 /// Puts the rescue disk first.
-pub(super) fn first(disks: &mut Vec<DiskPlan>, rescue: &Rescue, faults: &mut Faults) {
-    let Some(at) = disks.iter().position(|disk| disk.role == DiskRole::Root) else {
+pub(super) fn first(
+    disks: &mut Vec<DiskPlan>,
+    (rescue, settings): (&Rescue, &PlanSettings),
+    faults: &mut Faults,
+) {
+    let Some(at) = disks.iter().position(DiskPlan::is_root) else {
         return;
     };
     let own = disks.remove(at);
@@ -27,13 +31,22 @@ pub(super) fn first(disks: &mut Vec<DiskPlan>, rescue: &Rescue, faults: &mut Fau
             .expect("the ids of our own disks are plain"),
         role: DiskRole::Rescue,
         file_name: RESCUE_DISK.to_owned(),
+        format: settings.disk_format,
+        cache: settings.disk_cache,
+        volume: None,
         size: Some(rescue.size),
         serial: Some("rescue".to_owned()),
+        boot_index: Some(0),
         boot_order: Some(1),
         tune: IoTune::default(),
         ..own.clone()
     };
+    // Nothing else is tried: a rescue disk that does not boot must not bring up what is to be rescued.
+    for disk in disks.iter_mut() {
+        (disk.boot_index, disk.boot_order) = (None, None);
+    }
     let own = DiskPlan {
+        boot_index: None,
         boot_order: None,
         ..own
     };

@@ -15,7 +15,7 @@ use crate::{
     model::{
         Architecture, BlockDevice, BlockSource, Bytes, DirectKernel, DiskBus, DiskFormat, Flavor,
         ImageFile, ImageProperties, ImageSource, InstanceId, InstanceSpec, Limits, MachineType,
-        NicModel, OsType, Vif, VifKind, VirtType,
+        NicModel, OsType, Qos, Vif, VifKind, VirtType, Volume, VolumeTarget,
     },
     vif::Plugged,
 };
@@ -40,14 +40,10 @@ pub(super) fn spec() -> InstanceSpec {
             swap: None,
             extra_specs: [].into(),
         },
-        image: ImageSource {
-            file: ImageFile {
-                id: "debian-13".to_owned(),
-                location: "file:///images/debian-13.qcow2".to_owned(),
-                sha256: None,
-            },
+        image: Some(ImageSource {
+            file: image_file(),
             format: DiskFormat::Qcow2,
-        },
+        }),
         properties: ImageProperties::default(),
         kernel: None,
         injected_files: Vec::new(),
@@ -61,6 +57,14 @@ pub(super) fn spec() -> InstanceSpec {
         limits: Limits::default(),
         config_drive: false,
         wait_for: None,
+    }
+}
+
+fn image_file() -> ImageFile {
+    ImageFile {
+        id: "debian-13".to_owned(),
+        location: "file:///images/debian-13.qcow2".to_owned(),
+        sha256: None,
     }
 }
 
@@ -82,7 +86,29 @@ pub(super) fn blank(id: &str, name: Option<&str>, bus: Option<DiskBus>) -> Block
         id: id.parse().unwrap(),
         device_name: name.map(str::to_owned),
         bus,
+        boot_index: None,
         source: BlockSource::Blank { size: Bytes(GIB) },
+    }
+}
+
+/// A volume in a file.
+pub(super) fn volume(id: &str) -> BlockDevice {
+    let volume = Volume {
+        id: "1c0dd3e8-0b1e-4c59-9d55-0d6b8f1f2a10".parse().unwrap(),
+        target: VolumeTarget::Local {
+            path: "/srv/volume".into(),
+        },
+        read_only: false,
+        shared: false,
+        serial: Some(id.to_owned()),
+        format: DiskFormat::Raw,
+        discard: false,
+        qos: Qos::default(),
+        seen: None,
+    };
+    BlockDevice {
+        source: BlockSource::Volume(Box::new(volume)),
+        ..blank(id, None, None)
     }
 }
 
@@ -281,7 +307,7 @@ fn a_board_that_the_hypervisor_lacks_is_refused() {
 fn a_plan_survives_the_store() {
     let mut spec = rich(MachineType::Q35);
     spec.kernel = Some(DirectKernel {
-        kernel: spec.image.file.clone(),
+        kernel: image_file(),
         ramdisk: None,
         command_line: "console=ttyS0".to_owned(),
     });
@@ -331,8 +357,8 @@ async fn libvirt_takes_what_is_planned_as_it_is() {
     ];
     direct.config_drive = true;
     direct.kernel = Some(DirectKernel {
-        kernel: direct.image.file.clone(),
-        ramdisk: Some(direct.image.file.clone()),
+        kernel: image_file(),
+        ramdisk: Some(image_file()),
         command_line: "console=ttyS0".to_owned(),
     });
     let specs = [

@@ -198,9 +198,7 @@ async fn a_destroy_is_finished_from_wherever_it_was() {
 async fn a_pull_is_marked_interrupted() {
     let t = TestHost::new().await;
     let before = t.snapshot().await;
-    let pull = PullImage {
-        source: t.spec().image,
-    };
+    let pull = PullImage { source: t.image() };
     let operation = t.task(&pull).await.report().record().id;
     assert_undone(&recovered(&t).await, &before, operation).await;
 }
@@ -344,6 +342,7 @@ async fn a_swap_is_finished_once_its_pivot_was_begun_and_undone_before() {
             id: disk.clone(),
             device_name: None,
             bus: None,
+            boot_index: None,
             source: BlockSource::Volume(Box::new(old.clone())),
         },
     };

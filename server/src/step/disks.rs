@@ -42,8 +42,8 @@ pub struct CreateDisks {
     pub instance: InstanceId,
     /// The disks to make; the config drive is not among them.
     pub disks: Vec<DiskPlan>,
-    /// What the root disk begins as.
-    pub base: Base,
+    /// What the root disk begins as; none when that is a volume.
+    pub base: Option<Base>,
     /// The root disk's size.
     pub root: Bytes,
     /// The cached kernel; none when the guest boots from its disk.
@@ -88,7 +88,11 @@ impl CreateDisks {
     async fn make(&self, host: &Host, disk: &DiskPlan) -> Result<DiskRef> {
         let size = disk.size.unwrap_or(self.root);
         let content = match disk.role {
-            DiskRole::Root | DiskRole::Rescue => DiskContent::Base(self.base.clone()),
+            DiskRole::Root | DiskRole::Rescue => {
+                let base = self.base.clone();
+                let missing = || Error::internal("nothing to make a root disk from");
+                DiskContent::Base(base.ok_or_else(missing)?)
+            }
             DiskRole::Ephemeral => DiskContent::Base(
                 host.images
                     .formatted(Filesystem::Ext4, EPHEMERAL, size)
@@ -198,14 +202,15 @@ impl WriteConfigDrive {
         let mut mapping = BTreeMap::new();
         for disk in &plan.disks {
             let device = format!("/dev/{}", disk.target);
+            if disk.is_root() {
+                mapping.insert("ami".to_owned(), disk.target.clone());
+                mapping.insert("root".to_owned(), device);
+                continue;
+            }
             match disk.role {
-                DiskRole::Root => {
-                    mapping.insert("ami".to_owned(), disk.target.clone());
-                    mapping.insert("root".to_owned(), device);
-                }
                 DiskRole::Ephemeral => drop(mapping.insert("ephemeral0".to_owned(), device)),
                 DiskRole::Swap => drop(mapping.insert("swap".to_owned(), device)),
-                DiskRole::Blank | DiskRole::ConfigDrive | DiskRole::Volume | DiskRole::Rescue => {}
+                _ => {}
             }
         }
         Some(Self {

@@ -18,8 +18,8 @@ use crate::{
 pub struct FetchImage {
     /// For whom.
     pub instance: InstanceId,
-    /// The root disk's image.
-    pub image: ImageSource,
+    /// The root disk's image; none when that is a volume.
+    pub image: Option<ImageSource>,
     /// Kernel and ramdisk, when QEMU loads them itself.
     pub kernel: Option<DirectKernel>,
     /// What its disks rest on already, and go on to when this is taken back.
@@ -28,10 +28,10 @@ pub struct FetchImage {
 }
 
 /// What was had.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Fetched {
-    /// What the root disk begins as.
-    pub base: Base,
+    /// What the root disk begins as, when an image was asked for.
+    pub base: Option<Base>,
     /// The cache's names of all that was had.
     pub keys: Vec<String>,
     /// The kernel's file.
@@ -73,11 +73,16 @@ impl FetchImage {
             }
             report.advance(progress.phase, "", Some(progress.amount));
         };
-        let image = cx.host.images.ensure(&self.image, show).await?;
+        let image = match &self.image {
+            Some(image) => Some(cx.host.images.ensure(image, show).await?),
+            None => None,
+        };
         cx.report.end(Phase::ConvertImage);
-        self.pin(cx, &image);
-        let mut keys = vec![image.key.to_string()];
-        let mut beside = Vec::new();
+        let (mut keys, mut beside) = (Vec::new(), Vec::new());
+        if let Some(image) = &image {
+            self.pin(cx, image);
+            keys.push(image.key.to_string());
+        }
         let kernel = self.kernel.as_ref().map(|direct| &direct.kernel);
         let ramdisk = self
             .kernel
@@ -91,7 +96,7 @@ impl FetchImage {
         }
         let mut beside = beside.into_iter();
         Ok(Fetched {
-            base: image.base(),
+            base: image.map(|image| image.base()),
             keys,
             kernel: beside.next(),
             ramdisk: beside.next(),

@@ -64,14 +64,14 @@ pub(crate) fn spec() -> InstanceSpec {
             swap: None,
             extra_specs: BTreeMap::new(),
         },
-        image: ImageSource {
+        image: Some(ImageSource {
             file: ImageFile {
                 id: "image".to_owned(),
                 location: "file:///image".to_owned(),
                 sha256: None,
             },
             format: DiskFormat::Raw,
-        },
+        }),
         properties: ImageProperties::default(),
         kernel: None,
         injected_files: vec![

@@ -16,6 +16,7 @@ mod operation;
 mod power;
 mod stats;
 mod suite;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -69,6 +70,7 @@ fn checks(only: Option<&str>) -> Vec<Check> {
         stats::CHECKS,
         guest::CHECKS,
         device::CHECKS,
+        volume::CHECKS,
         event::CHECKS,
         power::CHECKS,
         instance::LAST,
@@ -96,12 +98,14 @@ fn template(spawn: SpawnArgs) -> Result<v1::SpawnRequest, Failure> {
     spawn.request()
 }
 
-async fn bench(args: ConformanceArgs, session: &Session) -> Result<Bench, Failure> {
+async fn bench(mut args: ConformanceArgs, session: &Session) -> Result<Bench, Failure> {
+    let boot_volume = args.spawn.take_boot().device();
     let template = template(args.spawn)?;
     let client = session.connect().await?;
     let request = v1::GetCapabilitiesRequest {};
     let capabilities = client.host().get_capabilities(request).await?.into_inner();
     let mut bench = Bench::new(client, template, capabilities);
+    bench.boot_volume = boot_volume;
     bench.export = args.export_dir;
     bench.host_changes = args.host_changes;
     bench.look_at_images().await;

@@ -1,5 +1,6 @@
 //! `computectl spawn`.
 
+mod boot;
 pub(crate) mod image;
 mod request;
 mod vif;
@@ -17,6 +18,7 @@ use crate::long::Long;
 use crate::out::Out;
 use crate::{show, text};
 
+pub(crate) use boot::BootArgs;
 use image::ImageFormat;
 use vif::BridgeArg;
 
@@ -29,10 +31,12 @@ pub(crate) struct SpawnArgs {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Image of the root disk: a path on the host, `file:///path`, `http://…` or `https://…`.
-    #[arg(long, value_name = "LOCATION", required_unless_present = "file")]
+    #[arg(long, value_name = "LOCATION", required_unless_present_any = ["file", "boot_volume"])]
     image: Option<String>,
     #[command(flatten)]
     about_image: ImageArgs,
+    #[command(flatten)]
+    boot: BootArgs,
     #[command(flatten)]
     flavor: FlavorArgs,
     /// Interface on a bridge of the host: `NAME[,mac=AA:…][,ip=ADDRESS/BITS][,gateway=ADDRESS]`; may be repeated.
@@ -68,7 +72,7 @@ pub(crate) struct ImageArgs {
     #[arg(long)]
     sha256: Option<String>,
     /// Kernel for direct boot, a location.
-    #[arg(long, requires = "image")]
+    #[arg(long)]
     kernel: Option<String>,
     /// Initial ramdisk for direct boot, a location.
     #[arg(long, requires = "kernel")]
@@ -97,7 +101,7 @@ pub(crate) struct FlavorArgs {
     /// Memory, MiB. Default: 512.
     #[arg(long)]
     memory_mib: Option<u64>,
-    /// Root disk, GiB. Default: the image's virtual size.
+    /// Root disk, GiB. Default: the image's virtual size. A volume has its own.
     #[arg(long)]
     root_gib: Option<u64>,
     /// Ephemeral disk, GiB. Default: none.

@@ -235,7 +235,7 @@ async fn disks(args: ListArgs, session: &Session, out: &mut Out) -> Result<(), F
 }
 
 /// The way to a volume, as it is said on a command line.
-fn target(said: &str) -> Target {
+pub(crate) fn target(said: &str) -> Target {
     let Some(nbd) = said.strip_prefix("nbd:") else {
         let path = said.to_owned();
         return Target::Local(v1::LocalTarget { path });

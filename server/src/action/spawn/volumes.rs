@@ -3,59 +3,68 @@
 use crate::{
     action::devices,
     error::{Error, Result},
-    model::{InstanceSpec, Phase},
-    plan::Plan,
+    host::Host,
+    model::{BlockDevice, InstanceSpec, Phase},
+    plan::{self, Plan},
     task::Task,
     volume::Held,
 };
 
-/// What was seen of all volumes, and the hold on them.
+/// What was seen of all volumes.
 pub(super) struct Connected {
     /// The plan with what was seen.
     pub(super) plan: Plan,
-    /// The spec with what was seen.
+    /// The spec with what was seen, without its secrets.
     pub(super) spec: InstanceSpec,
-    held: Vec<Held>,
 }
 
-/// Looks at every volume of the spec.
+/// Keeps every volume of the spec from others until what this answers with is dropped. Before the instance is written
+/// down: of two that ask for the same volume, one gets it.
+pub(super) fn hold(host: &Host, spec: &InstanceSpec) -> Result<Vec<Held>> {
+    let volumes = spec.block_devices.iter().filter_map(BlockDevice::volume);
+    let held = volumes.map(|volume| host.volumes.hold(volume, spec.id));
+    let held = held.collect::<std::result::Result<_, _>>();
+    held.map_err(|e| Error::from(e).in_phase(Phase::ConnectVolumes))
+}
+
+/// Looks at every volume of the spec, and tells so.
 pub(super) async fn connect(task: &Task, spec: &InstanceSpec, plan: &Plan) -> Result<Connected> {
-    let mut connected = Connected {
-        plan: plan.clone(),
-        spec: spec.without_secrets(),
-        held: Vec::new(),
-    };
-    let mut volumes = spec.block_devices.iter().filter(|d| d.volume().is_some());
-    if volumes.next().is_none() {
-        return Ok(connected);
-    }
     let report = task.report();
-    report.begin(Phase::ConnectVolumes, "looking at the volumes");
-    look(task, &mut connected)
-        .await
-        .map_err(|e| e.in_phase(Phase::ConnectVolumes))?;
-    report.end(Phase::ConnectVolumes);
+    let some = spec.block_devices.iter().any(|d| d.volume().is_some());
+    if some {
+        report.begin(Phase::ConnectVolumes, "looking at the volumes");
+    }
+    let connected = look(task.host(), spec, plan).await?;
+    if some {
+        report.end(Phase::ConnectVolumes);
+    }
     Ok(connected)
 }
 
-async fn look(task: &Task, connected: &mut Connected) -> Result<()> {
-    let host = task.host();
-    let bare = connected.spec.clone();
-    for device in &mut connected.spec.block_devices {
-        let Some(volume) = device.volume() else {
+/// Looks at every volume of the spec; changes nothing.
+pub(super) async fn look(host: &Host, spec: &InstanceSpec, plan: &Plan) -> Result<Connected> {
+    let looked = all(host, (spec.without_secrets(), plan.clone())).await;
+    looked.map_err(|e| e.in_phase(Phase::ConnectVolumes))
+}
+
+async fn all(host: &Host, (mut spec, mut plan): (InstanceSpec, Plan)) -> Result<Connected> {
+    for at in 0..spec.block_devices.len() {
+        let device = &spec.block_devices[at];
+        if device.volume().is_none() {
             continue;
-        };
-        connected.held.push(host.volumes.hold(volume, bare.id)?);
-        devices::free(host, device, &bare)?;
-        *device = host.volumes.connected(device).await.map_err(Error::from)?;
-        let mut disks = connected.plan.disks.iter_mut();
-        if let Some(disk) = disks.find(|disk| disk.id == device.id) {
+        }
+        devices::free(host, device, &spec)?;
+        let device = host.volumes.connected(device).await?;
+        if let Some(disk) = plan.disks.iter_mut().find(|disk| disk.id == device.id) {
             disk.volume = device.volume().cloned();
             disk.size = disk
                 .volume
                 .as_ref()
                 .and_then(|v| Some(v.seen.as_ref()?.size));
         }
+        spec.block_devices[at] = device;
     }
-    Ok(())
+    // The size of a volume that is the root disk is known only now.
+    plan::fits(&spec)?;
+    Ok(Connected { plan, spec })
 }

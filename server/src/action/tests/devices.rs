@@ -19,18 +19,18 @@ use crate::{
     testing::{ended, key, vif},
 };
 
-const PACE: Pace = Pace {
+pub(super) const PACE: Pace = Pace {
     tries: 3,
     interval: Duration::from_millis(1),
 };
 
 /// A file that may be a volume.
-fn file(t: &TestHost, name: &str) -> PathBuf {
+pub(super) fn file(t: &TestHost, name: &str) -> PathBuf {
     let location = t.file(name, &[0; 1 << 20]).location;
     location.strip_prefix("file://").unwrap().into()
 }
 
-fn device(t: &TestHost, name: &str) -> BlockDevice {
+pub(super) fn device(t: &TestHost, name: &str) -> BlockDevice {
     let volume = Volume {
         id: VolumeId::random(),
         target: VolumeTarget::Local {
@@ -48,11 +48,12 @@ fn device(t: &TestHost, name: &str) -> BlockDevice {
         id: name.parse().unwrap(),
         device_name: None,
         bus: None,
+        boot_index: None,
         source: BlockSource::Volume(Box::new(volume)),
     }
 }
 
-fn with(device: &BlockDevice, change: impl FnOnce(&mut Volume)) -> BlockDevice {
+pub(super) fn with(device: &BlockDevice, change: impl FnOnce(&mut Volume)) -> BlockDevice {
     let mut volume = device.volume().unwrap().clone();
     change(&mut volume);
     BlockDevice {
@@ -68,7 +69,7 @@ async fn ran<A: Action>(t: &TestHost, action: A) -> OperationRecord {
     ended(progress.unwrap()).await
 }
 
-async fn done<A: Action>(t: &TestHost, action: A) -> OperationRecord {
+pub(super) async fn done<A: Action>(t: &TestHost, action: A) -> OperationRecord {
     let record = ran(t, action).await;
     assert_eq!(
         record.state,
@@ -79,7 +80,7 @@ async fn done<A: Action>(t: &TestHost, action: A) -> OperationRecord {
     record
 }
 
-async fn refused<A: Action>(t: &TestHost, action: A) -> Error {
+pub(super) async fn refused<A: Action>(t: &TestHost, action: A) -> Error {
     let before = t.snapshot().await;
     let record = ran(t, action).await;
     assert_eq!(record.state, OperationState::Failed);
@@ -92,7 +93,7 @@ fn attach(instance: InstanceId, device: &BlockDevice) -> AttachVolume {
     AttachVolume { instance, device }
 }
 
-fn detach(instance: InstanceId, name: &str) -> DetachVolume {
+pub(super) fn detach(instance: InstanceId, name: &str) -> DetachVolume {
     DetachVolume {
         instance,
         which: Which::Disk(name.parse().unwrap()),
@@ -428,7 +429,7 @@ async fn a_volume_that_has_grown_is_told_and_one_that_has_not_is_refused() {
     done(&t, to("vol", 3 << 20)).await;
 }
 
-fn swap(instance: InstanceId, device: &BlockDevice) -> SwapVolume {
+pub(super) fn swap(instance: InstanceId, device: &BlockDevice) -> SwapVolume {
     SwapVolume {
         instance,
         disk: "vol".parse().unwrap(),
@@ -438,7 +439,7 @@ fn swap(instance: InstanceId, device: &BlockDevice) -> SwapVolume {
 }
 
 /// Where a running guest's disk `vol` is.
-fn place(t: &TestHost, id: InstanceId) -> PathBuf {
+pub(super) fn place(t: &TestHost, id: InstanceId) -> PathBuf {
     let live = t.fake.snapshot()[&id].live.clone().unwrap();
     let mut disks = live.into_values().filter_map(|device| match device {
         Device::Disk(disk) if disk.id.as_str() == "vol" => Some(disk.source),

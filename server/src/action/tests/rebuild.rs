@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// With an image that is larger than the first, and with a config drive.
-fn rebuild(t: &TestHost, instance: InstanceId) -> Rebuild {
+pub(super) fn rebuild(t: &TestHost, instance: InstanceId) -> Rebuild {
     let source = ImageSource {
         file: t.file("other.raw", &[7; 2 << 20]),
         format: DiskFormat::Raw,

@@ -14,7 +14,7 @@ use crate::{
     upkeep,
 };
 
-fn rescue_from(instance: InstanceId, image: Option<ImageSource>) -> Rescue {
+pub(super) fn rescue_from(instance: InstanceId, image: Option<ImageSource>) -> Rescue {
     Rescue {
         instance,
         image,
@@ -26,7 +26,7 @@ fn rescue(instance: InstanceId) -> Rescue {
     rescue_from(instance, None)
 }
 
-fn unrescue(instance: InstanceId) -> Unrescue {
+pub(super) fn unrescue(instance: InstanceId) -> Unrescue {
     Unrescue {
         instance,
         by_itself: false,
@@ -34,7 +34,7 @@ fn unrescue(instance: InstanceId) -> Unrescue {
 }
 
 /// The ids of the first two disks that the guest sees.
-fn seen(t: &TestHost, instance: InstanceId) -> Vec<String> {
+pub(super) fn seen(t: &TestHost, instance: InstanceId) -> Vec<String> {
     let domain = t.fake.snapshot()[&instance].domain.clone().unwrap();
     let disks = domain.disks.iter().take(2);
     disks.map(|disk| disk.id.to_string()).collect()

@@ -9,7 +9,11 @@ use crate::{
     testing::TestHost,
 };
 
-async fn resize(t: &TestHost, instance: InstanceId, change: impl FnOnce(&mut Flavor)) -> Resize {
+pub(super) async fn resize(
+    t: &TestHost,
+    instance: InstanceId,
+    change: impl FnOnce(&mut Flavor),
+) -> Resize {
     let record = t.host.store.instance(instance).unwrap();
     let mut flavor = record.spec.flavor.clone();
     change(&mut flavor);

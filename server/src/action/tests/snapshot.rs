@@ -17,7 +17,7 @@ fn to(t: &TestHost) -> PathBuf {
     t.host.paths.state.join("export/image")
 }
 
-fn snapshot(t: &TestHost, instance: InstanceId, live: bool) -> Snapshot {
+pub(super) fn snapshot(t: &TestHost, instance: InstanceId, live: bool) -> Snapshot {
     Snapshot {
         instance,
         to: Destination::File(to(t)),

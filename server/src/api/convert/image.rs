@@ -8,24 +8,64 @@ use crate::model::{
     NicModel, OsType, VideoModel,
 };
 
-/// An image and all that it says.
+/// An image and all that is said of it.
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) source: ImageSource,
+    pub(crate) about: About,
+}
+
+/// What is said of an image, or of the volume in its place, beside where its bytes are.
+#[derive(Debug)]
+pub(crate) struct About {
     pub(crate) properties: ImageProperties,
     pub(crate) kernel: Option<DirectKernel>,
     pub(crate) nic: Option<NicModel>,
     pub(crate) config_drive_mandatory: bool,
 }
 
-pub(crate) fn image(faults: &mut Faults, field: &str, image: v1::Image) -> Option<Image> {
-    let at = |name: &str| format!("{field}.{name}");
-    let format = format(faults, &at("format"), image.format());
-    let file = file(
-        faults,
-        field,
-        (image.image_id, image.location, image.sha256),
+pub(crate) fn image(faults: &mut Faults, field: &str, mut image: v1::Image) -> Option<Image> {
+    let format = format(faults, &format!("{field}.format"), image.format());
+    let take = std::mem::take::<String>;
+    let bytes = (
+        take(&mut image.image_id),
+        take(&mut image.location),
+        take(&mut image.sha256),
     );
+    let file = file(faults, field, bytes);
+    let about = about(faults, field, image);
+    let source = ImageSource {
+        file: file?,
+        format: format?,
+    };
+    Some(Image {
+        source,
+        about: about?,
+    })
+}
+
+/// What is said of a volume that is the root disk: all that is said of an image but whose bytes it is.
+pub(super) fn of_volume(
+    faults: &mut Faults,
+    field: &str,
+    image: Option<v1::Image>,
+) -> Option<About> {
+    let image = image.unwrap_or_default();
+    let said = [
+        ("image_id", !image.image_id.is_empty()),
+        ("location", !image.location.is_empty()),
+        ("sha256", !image.sha256.is_empty()),
+        ("format", image.format != 0),
+    ];
+    for (name, _) in said.iter().filter(|(_, said)| *said) {
+        let why = "must be unset with a block device of boot_index 0: that volume is the root disk";
+        faults.wrong(&format!("{field}.{name}"), why);
+    }
+    about(faults, field, image)
+}
+
+fn about(faults: &mut Faults, field: &str, image: v1::Image) -> Option<About> {
+    let at = |name: &str| format!("{field}.{name}");
     let asked = image.properties.unwrap_or_default();
     let nic = asked.hw_vif_model.map(|_| asked.hw_vif_model());
     let nic =
@@ -47,12 +87,7 @@ pub(crate) fn image(faults: &mut Faults, field: &str, image: v1::Image) -> Optio
             None
         }
     };
-    let source = ImageSource {
-        file: file?,
-        format: format?,
-    };
-    Some(Image {
-        source,
+    Some(About {
         properties: properties?,
         kernel,
         nic,

@@ -119,11 +119,14 @@ fn image(spec: &InstanceSpec) -> v1::Image {
         sha256: hash(file.sha256),
     };
     let direct = spec.kernel.as_ref();
+    let bytes = spec.image.as_ref().map(|source| v1::Image {
+        image_id: source.file.id.clone(),
+        location: source.file.location.clone(),
+        sha256: hash(source.file.sha256),
+        format: format(source.format).into(),
+        ..v1::Image::default()
+    });
     v1::Image {
-        image_id: spec.image.file.id.clone(),
-        location: spec.image.file.location.clone(),
-        sha256: hash(spec.image.file.sha256),
-        format: format(spec.image.format).into(),
         properties: Some(properties(spec)),
         kernel: direct.map(|direct| kernel(&direct.kernel)),
         ramdisk: direct
@@ -132,6 +135,7 @@ fn image(spec: &InstanceSpec) -> v1::Image {
         kernel_command_line: direct
             .map(|direct| direct.command_line.clone())
             .unwrap_or_default(),
+        ..bytes.unwrap_or_default()
     }
 }
 
@@ -192,7 +196,7 @@ pub(crate) fn disk(record: &InstanceRecord, plan: &DiskPlan, look: Look) -> v1::
         device_name: plan.target.clone(),
         bus: bus(plan.bus).into(),
         cdrom: drive,
-        boot_index: (plan.role == DiskRole::Root).then_some(0),
+        boot_index: plan.boot_index,
         size_bytes: size.map_or(0, |size| size.0),
         allocated_bytes: allocated.map(|bytes| bytes.0),
         kind: kind.into(),

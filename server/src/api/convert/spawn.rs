@@ -5,16 +5,16 @@ use std::{collections::BTreeMap, time::Duration};
 use computedriver::v1;
 
 use super::{
+    block_device::{block_devices, device_name, root},
     fault::{Faults, request_id},
-    image::{bus, image},
+    image::{About, Image, image, of_volume},
     vif::vifs,
-    volume::volume,
 };
 use crate::{
     error::Error,
     model::{
-        BlockDevice, BlockSource, Bytes, Flavor, InjectedFile, InstanceSpec, Limits, Phase,
-        RequestId, Secret, WaitFor, WaitTarget,
+        Bytes, Flavor, ImageSource, InjectedFile, InstanceSpec, Limits, Phase, RequestId, Secret,
+        WaitFor, WaitTarget,
     },
     plan,
 };
@@ -34,23 +34,22 @@ const INJECTED_BYTES: usize = 4 << 20;
 pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn, Error> {
     let mut faults = Faults::default();
     let f = &mut faults;
+    let root_volume = root(f, &asked);
     let id = f.take("instance_id", asked.instance_id.parse());
     let request = request_id(f, &asked.request_id);
     let hostname = hostname(f, asked.hostname, &asked.instance_id);
     let display_name = f.text("display_name", asked.display_name, 255);
     let metadata = pairs(f, "metadata", asked.metadata);
     let flavor = flavor(f, asked.flavor);
-    let image = if let Some(asked) = asked.image {
-        image(f, "image", asked)
-    } else {
-        f.wrong("image", "is required");
-        None
+    let (image, about) = match root_volume {
+        true => (Some(None), of_volume(f, "image", asked.image)),
+        false => made_of(f, asked.image),
     };
     let injected_files = injected_files(f, asked.injected_files);
     let user_data = user_data(f, asked.user_data);
     let public_keys = public_keys(f, asked.ssh_public_keys);
     let password = f.text("admin_password", asked.admin_password, 255);
-    let vifs = vifs(f, asked.vifs, image.as_ref().and_then(|image| image.nic));
+    let vifs = vifs(f, asked.vifs, about.as_ref().and_then(|about| about.nic));
     let root_device_name = device_name(f, "root_device_name", &asked.root_device_name);
     let block_devices = block_devices(f, asked.block_devices);
     let limits = limits(f, asked.limits.unwrap_or_default());
@@ -61,9 +60,9 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
     let needs_drive = injected_files
         .as_ref()
         .is_some_and(|files| !files.is_empty())
-        || image
+        || about
             .as_ref()
-            .is_some_and(|image| image.config_drive_mandatory);
+            .is_some_and(|about| about.config_drive_mandatory);
     let told = user_data.as_ref().is_none_or(|data| !data.is_empty())
         || password
             .as_ref()
@@ -76,7 +75,7 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
         );
     }
     let spec = move || {
-        let (image, hostname) = (image?, hostname?);
+        let (image, about, hostname) = (image?, about?, hostname?);
         let display_name = display_name?;
         Some(InstanceSpec {
             id: id?,
@@ -88,9 +87,9 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
             hostname,
             metadata: metadata?,
             flavor: flavor?,
-            image: image.source,
-            properties: image.properties,
-            kernel: image.kernel,
+            image,
+            properties: about.properties,
+            kernel: about.kernel,
             injected_files: injected_files?,
             user_data: user_data?,
             public_keys: public_keys?,
@@ -111,6 +110,22 @@ pub(crate) fn spawn(asked: v1::SpawnRequest, config_drive: bool) -> Result<Spawn
         validate_only: asked.validate_only,
         spec,
     })
+}
+
+/// The image that the root disk is made of, and what is said of it.
+#[allow(clippy::option_option, reason = "none: wrong; some none: not given")]
+fn made_of(
+    faults: &mut Faults,
+    asked: Option<v1::Image>,
+) -> (Option<Option<ImageSource>>, Option<About>) {
+    let Some(asked) = asked else {
+        faults.wrong("image", "is required, or a block device of boot_index 0");
+        return (None, None);
+    };
+    let Some(Image { source, about }) = image(faults, "image", asked) else {
+        return (None, None);
+    };
+    (Some(Some(source)), Some(about))
 }
 
 pub(crate) fn user_data(faults: &mut Faults, data: Vec<u8>) -> Option<Vec<u8>> {
@@ -166,7 +181,7 @@ pub(crate) fn pairs(
     (taken.len() == before).then_some(taken)
 }
 
-fn size(
+pub(super) fn size(
     faults: &mut Faults,
     field: &str,
     (value, max): (u64, u64),
@@ -273,90 +288,6 @@ pub(crate) fn public_keys(faults: &mut Faults, keys: Vec<String>) -> Option<Vec<
     };
     let keys: Vec<_> = keys.into_iter().take(64).enumerate().map(key).collect();
     keys.into_iter().collect()
-}
-
-fn device_name(faults: &mut Faults, field: &str, name: &str) -> Option<Option<String>> {
-    let bare = name.strip_prefix("/dev/").unwrap_or(name);
-    let plain = matches!(bare.len(), 3..=6) && bare.chars().all(|c| c.is_ascii_lowercase());
-    match bare {
-        "" => Some(None),
-        _ if plain
-            && ["vd", "sd", "hd"]
-                .iter()
-                .any(|prefix| bare.starts_with(prefix)) =>
-        {
-            Some(Some(bare.to_owned()))
-        }
-        _ => {
-            faults.wrong(field, "must be a disk's name like vda, sdb or hdc");
-            None
-        }
-    }
-}
-
-fn block_devices(faults: &mut Faults, devices: Vec<v1::BlockDevice>) -> Option<Vec<BlockDevice>> {
-    faults.at_most("block_devices", devices.len(), 64);
-    let mut taken: Vec<Option<BlockDevice>> = Vec::new();
-    for (i, device) in devices.into_iter().take(64).enumerate() {
-        let device = block_device(faults, &format!("block_devices[{i}]"), device);
-        let twice = device
-            .as_ref()
-            .is_some_and(|device| taken.iter().flatten().any(|other| other.id == device.id));
-        if twice {
-            faults.wrong(&format!("block_devices[{i}].disk_id"), "is used twice");
-        }
-        taken.push(device);
-    }
-    taken.into_iter().collect()
-}
-
-pub(crate) fn block_device(
-    faults: &mut Faults,
-    field: &str,
-    device: v1::BlockDevice,
-) -> Option<BlockDevice> {
-    use v1::block_device::Source;
-    let at = |name: &str| format!("{field}.{name}");
-    let id = faults.take(&at("disk_id"), device.disk_id.parse());
-    let asked_bus = device.bus.map(|_| device.bus());
-    let bus = bus(faults, &at("bus"), asked_bus);
-    let device_name = device_name(faults, &at("device_name"), &device.device_name);
-    faults.refuse(&at("boot_index"), device.boot_index.is_some());
-    faults.refuse(&at("tags"), !device.tags.is_empty());
-    let source = match device.source {
-        Some(Source::Blank(blank)) => {
-            faults.refuse(&at("blank.filesystem"), blank.filesystem.is_some());
-            faults.refuse(&at("blank.label"), !blank.label.is_empty());
-            if blank.size_gib == 0 {
-                faults.wrong(&at("blank.size_gib"), "must be 1 to 65536");
-            }
-            let size = size(
-                faults,
-                &at("blank.size_gib"),
-                (blank.size_gib, 65536),
-                Bytes::from_gib,
-            );
-            size.flatten().map(|size| BlockSource::Blank { size })
-        }
-        Some(Source::Image(_)) => {
-            faults.refuse(&at("image"), true);
-            None
-        }
-        Some(Source::Volume(asked)) => {
-            let volume = volume(faults, &at("volume"), asked);
-            volume.map(Box::new).map(BlockSource::Volume)
-        }
-        None => {
-            faults.wrong(&at("source"), "is required, as blank or volume");
-            None
-        }
-    };
-    Some(BlockDevice {
-        id: id?,
-        device_name: device_name?,
-        bus: bus?,
-        source: source?,
-    })
 }
 
 pub(crate) fn limits(faults: &mut Faults, limits: v1::Limits) -> Option<Limits> {

@@ -29,7 +29,7 @@ const FLAGS: &[(&str, bool, &str)] = &[
     ("supports_trusted_certs", false, "TRUSTED_CERTS"),
     ("supports_pcpus", false, ""),
     ("supports_accelerators", false, "ACCELERATORS"),
-    ("supports_bfv_rescue", false, "RESCUE_BFV"),
+    ("supports_bfv_rescue", true, "RESCUE_BFV"),
     ("supports_secure_boot", false, "SECURITY_UEFI_SECURE_BOOT"),
     (
         "supports_ephemeral_encryption",

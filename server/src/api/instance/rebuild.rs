@@ -40,10 +40,10 @@ fn wish(faults: &mut Faults, request: &mut v1::RebuildRequest) -> Option<Wish> {
     let image = image?;
     let image = NewImage {
         source: image.source,
-        properties: image.properties,
-        kernel: image.kernel,
-        nic: image.nic,
-        config_drive: image.config_drive_mandatory,
+        properties: image.about.properties,
+        kernel: image.about.kernel,
+        nic: image.about.nic,
+        config_drive: image.about.config_drive_mandatory,
     };
     let told = NewWords {
         injected_files: injected_files?,

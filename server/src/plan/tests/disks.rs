@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{blank, capabilities, faults, planned, spec};
+use super::{blank, capabilities, faults, planned, spec, volume};
 use crate::{
     domain::{DiskDevice, Format},
-    model::{Bytes, DiskBus, InstanceSpec, MachineType, VirtType},
-    plan::{PlanSettings, build},
+    model::{BlockDevice, Bytes, DiskBus, InstanceSpec, MachineType, VirtType},
+    plan::{PlanSettings, build, disks::local},
 };
 
 fn targets(spec: &InstanceSpec) -> Vec<String> {
@@ -54,6 +54,67 @@ fn disks_are_named_in_the_order_of_their_roles() {
     let config = plan.disks.last().unwrap();
     assert_eq!(config.device, DiskDevice::Cdrom);
     assert_eq!(config.bus, DiskBus::Scsi);
+}
+
+#[test]
+fn a_volume_that_is_the_root_disk_comes_first_and_the_others_are_tried_in_their_order() {
+    let mut spec = full();
+    spec.image = None;
+    spec.flavor.root = None;
+    let booted = |device: BlockDevice, index| BlockDevice {
+        boot_index: Some(index),
+        ..device
+    };
+    let last = booted(blank("last", None, None), u32::MAX);
+    spec.block_devices
+        .extend([last, booted(volume("vol"), 0), booted(volume("next"), 3)]);
+    let plan = planned(&spec, VirtType::Qemu);
+    let rows = plan.disks.iter().map(|disk| {
+        let turns = (disk.boot_index, disk.boot_order);
+        (disk.id.as_str(), disk.target.as_str(), turns)
+    });
+    assert_eq!(
+        rows.collect::<Vec<_>>(),
+        [
+            ("vol", "vda", (Some(0), Some(1))),
+            ("ephemeral0", "vdb", (None, None)),
+            ("swap", "vdc", (None, None)),
+            ("data", "vdd", (None, None)),
+            ("last", "vde", (Some(u32::MAX), Some(3))),
+            ("next", "vdf", (Some(3), Some(2))),
+            ("config", "sda", (None, None)),
+        ]
+    );
+    assert!(plan.disks[0].is_root() && !plan.disks[4].is_root());
+    assert_eq!(plan.image, None);
+    let files = local(&spec, Bytes(0)).map(|(name, _)| name);
+    let files: Vec<_> = files.collect();
+    assert!(!files.contains(&"disk".to_owned()), "{files:?}");
+}
+
+#[test]
+fn a_root_volume_has_the_name_that_either_field_says_and_its_own_bus() {
+    let mut spec = spec();
+    spec.image = None;
+    spec.flavor.root = None;
+    let root = BlockDevice {
+        boot_index: Some(0),
+        bus: Some(DiskBus::Scsi),
+        ..volume("vol")
+    };
+    spec.block_devices = vec![blank("data", None, None), root.clone()];
+    assert_eq!(targets(&spec), ["sda", "vda"]);
+    spec.block_devices[1].bus = None;
+    spec.block_devices[1].device_name = Some("vdb".to_owned());
+    assert_eq!(targets(&spec), ["vdb", "vda"]);
+    spec.block_devices[1].device_name = None;
+    spec.root_device_name = Some("vdb".to_owned());
+    assert_eq!(targets(&spec), ["vdb", "vda"]);
+    spec.block_devices[1].id = "root".parse().unwrap();
+    assert_eq!(
+        fault(&spec),
+        "block_devices[1].disk_id root is the id of another disk"
+    );
 }
 
 #[test]

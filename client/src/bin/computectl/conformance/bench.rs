@@ -22,6 +22,8 @@ pub(super) struct Bench {
     pub(super) capabilities: v1::GetCapabilitiesResponse,
     /// What an instance is made from.
     pub(super) template: v1::SpawnRequest,
+    /// A volume that such an instance boots from too.
+    pub(super) boot_volume: Option<v1::BlockDevice>,
     /// A folder on the host that images may be written to.
     pub(super) export: Option<PathBuf>,
     /// Whether what concerns the whole host may be changed for a moment.
@@ -45,6 +47,7 @@ impl Bench {
             client,
             capabilities,
             template,
+            boot_volume: None,
             export: None,
             host_changes: false,
             main: RefCell::default(),

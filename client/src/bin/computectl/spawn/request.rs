@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::image::{image, last_part, location};
 use super::vif::vifs;
-use super::{FlavorArgs, GuestArgs, ImageArgs, SpawnArgs, TellArgs, WaitArgs};
+use super::{BootArgs, FlavorArgs, GuestArgs, ImageArgs, SpawnArgs, TellArgs, WaitArgs};
 use crate::exit::Failure;
 use crate::json;
 
@@ -31,9 +31,7 @@ impl SpawnArgs {
             request.request_id = id;
         }
         request.validate_only |= self.validate_only;
-        if let Some(image) = self.take_image()? {
-            request.image = Some(image);
-        }
+        self.put_root(&mut request)?;
         self.flavor.put_over(request.flavor.get_or_insert_default());
         let bridges = std::mem::take(&mut self.bridge);
         let vifs = vifs(&request.instance_id, bridges, self.user_net);
@@ -69,9 +67,41 @@ impl SpawnArgs {
             .map_err(|e| Failure::Usage(format!("{}: {e}", file.display())))
     }
 
-    fn take_image(&mut self) -> Result<Option<v1::Image>, Failure> {
-        let image = self.image.take();
-        image.map(|at| self.about_image.take(at)).transpose()
+    /// The volume that it boots from, which this is not about.
+    pub(crate) fn take_boot(&mut self) -> BootArgs {
+        std::mem::take(&mut self.boot)
+    }
+
+    /// What it boots from: an image, a volume, or what the file says.
+    fn put_root(&mut self, request: &mut v1::SpawnRequest) -> Result<(), Failure> {
+        let usage = |words: &str| Err(Failure::Usage(words.to_owned()));
+        match (self.image.take(), self.boot.device()) {
+            (Some(_), Some(_)) => usage("--image and --boot-volume exclude each other"),
+            (Some(at), None) => {
+                request.image = Some(self.about_image.take(at)?);
+                Ok(())
+            }
+            (None, None) if self.about_image.is_said() => {
+                usage("--kernel, --image-id and --sha256 need --image")
+            }
+            (None, None) if self.file.is_none() => usage("--image is required"),
+            (None, None) => Ok(()),
+            (None, Some(device)) => {
+                let of_file = request.image.take().and_then(|image| image.properties);
+                let kernel = self.about_image.take_kernel()?;
+                if self.about_image.is_said() {
+                    return usage("--image-id and --sha256 need --image");
+                }
+                request.image = (kernel.is_some() || of_file.is_some()).then(|| v1::Image {
+                    properties: of_file,
+                    ..kernel.unwrap_or_default()
+                });
+                let devices = &mut request.block_devices;
+                devices.retain(|other| other.boot_index != Some(0));
+                devices.push(device);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -79,11 +109,32 @@ impl ImageArgs {
     /// The image at a location.
     pub(crate) fn take(&mut self, at: String) -> Result<v1::Image, Failure> {
         let id = self.image_id.take();
-        let mut image = image(at, self.image_format, id, self.sha256.take())?;
-        image.kernel = self.kernel.take().map(kernel).transpose()?;
-        image.ramdisk = self.ramdisk.take().map(kernel).transpose()?;
-        image.kernel_command_line = self.cmdline.take().unwrap_or_default();
-        Ok(image)
+        let image = image(at, self.image_format, id, self.sha256.take())?;
+        let direct = self.take_kernel()?.unwrap_or_default();
+        Ok(v1::Image {
+            kernel: direct.kernel,
+            ramdisk: direct.ramdisk,
+            kernel_command_line: direct.kernel_command_line,
+            ..image
+        })
+    }
+
+    /// An image of which only the kernel is said, if one is.
+    fn take_kernel(&mut self) -> Result<Option<v1::Image>, Failure> {
+        let Some(at) = self.kernel.take() else {
+            return Ok(None);
+        };
+        Ok(Some(v1::Image {
+            kernel: Some(kernel(at)?),
+            ramdisk: self.ramdisk.take().map(kernel).transpose()?,
+            kernel_command_line: self.cmdline.take().unwrap_or_default(),
+            ..Default::default()
+        }))
+    }
+
+    /// Whether something is left that is said of an image.
+    fn is_said(&self) -> bool {
+        self.kernel.is_some() || self.image_id.is_some() || self.sha256.is_some()
     }
 }
 

@@ -104,6 +104,45 @@ fn options_go_over_the_file() {
 }
 
 #[test]
+fn a_volume_is_booted_from_in_place_of_an_image() {
+    let id = "1c0dd3e8-0b1e-4c59-9d55-0d6b8f1f2a10";
+    let line = [
+        "--boot-volume",
+        "nbd:10.0.0.1:10809/x",
+        "--boot-volume-id",
+        id,
+    ];
+    let asked = request(&line).expect("good");
+    assert_eq!(asked.image, None);
+    let [root] = &asked.block_devices[..] else {
+        panic!("{:?}", asked.block_devices);
+    };
+    assert_eq!((root.disk_id.as_str(), root.boot_index), (id, Some(0)));
+    let Some(v1::block_device::Source::Volume(volume)) = &root.source else {
+        panic!("{root:?}");
+    };
+    assert!(volume.target.is_some() && volume.format.is_none());
+
+    let kernel = [
+        "--boot-volume",
+        "/srv/v",
+        "--kernel",
+        "/vmlinuz",
+        "--boot-volume-qcow2",
+    ];
+    let image = request(&kernel).expect("good").image.expect("a kernel");
+    assert!(image.kernel.is_some() && image.location.is_empty());
+    for wrong in [
+        ["--boot-volume", "/v", "--image", "/x"],
+        ["--boot-volume", "/v", "--sha256", "00"],
+    ] {
+        let Err(Failure::Usage(_)) = request(&wrong) else {
+            panic!("{wrong:?}");
+        };
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let failure = request(&["--image", "/x", "--user-data", "/nowhere/at/all"]);
     let Err(Failure::Usage(message)) = failure else {
