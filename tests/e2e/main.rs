@@ -53,4 +53,5 @@ mod support;
 mod swap;
 mod system;
 mod telemetry;
+mod volume_root;
 mod web;

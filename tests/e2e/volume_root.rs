@@ -1,0 +1,545 @@
+//! Real guests that boot from volumes, which outlive them: raw and qcow2 files, and block devices.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use computedriver::v1::{
+    self, DiskKind, PowerState, block_device::Source, volume_connection::Target,
+};
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::{
+    lifecycle::{rescue, unrescue},
+    power::{off, signal, state},
+    support::{
+        Sandbox, Shell, command, fields, guest, guest_request, image, reason, request, sha256,
+        until,
+    },
+};
+
+/// Makes tests of checks that take a sandbox which lets volumes be block devices too.
+macro_rules! suite_with_devices {
+    ($($check:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $check() {
+                let mut sandbox = crate::support::Sandbox::start(&super::DIRS).await;
+                super::$check(&mut sandbox).await;
+            })*
+        }
+
+        mod system {
+            $(#[tokio::test]
+            async fn $check() {
+                if let Some(mut sandbox) = crate::support::Sandbox::start_system(&super::DIRS).await {
+                    super::$check(&mut sandbox).await;
+                }
+            })*
+        }
+    };
+}
+
+suite_with_devices! {
+    a_guest_boots_from_a_raw_file_which_keeps_what_it_writes,
+    a_guest_boots_from_a_qcow2_file_which_keeps_what_it_writes,
+    a_guest_boots_from_a_block_device_which_keeps_what_it_writes,
+    a_running_guest_is_given_a_qcow2_file_and_a_block_device_and_sees_them_grow,
+    a_guest_that_boots_from_a_volume_is_rescued_and_mended,
+    a_spawn_that_fails_or_is_cut_leaves_the_volume_as_it_was,
+}
+
+const DIRS: [&str; 2] = ["--set", "volumes.dirs={state_dir}/volumes,/dev"];
+const READY: &str = "GUEST-MILESTONE-ready";
+const MIB: u64 = 1 << 20;
+
+/// A place for a volume in a file.
+fn place(sandbox: &Sandbox, name: &str) -> PathBuf {
+    let folder = sandbox.path().join("volumes");
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o711)).unwrap();
+    folder.join(name)
+}
+
+fn run(program: &str, args: &[&str]) -> String {
+    let ran = command(program).args(args).output();
+    let ran = ran.unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(ran.status.success(), "{program} {args:?}: {ran:?}");
+    String::from_utf8(ran.stdout).unwrap().trim().to_owned()
+}
+
+/// A block device over a file, until it is dropped.
+struct Loop {
+    device: PathBuf,
+    file: PathBuf,
+}
+
+impl Loop {
+    /// None when this machine lets us have none.
+    fn over(file: &Path) -> Option<Self> {
+        let ran = command("losetup")
+            .args(["--find", "--show"])
+            .arg(file)
+            .output();
+        let device = ran.ok().filter(|ran| ran.status.success());
+        let Some(device) = device else {
+            eprintln!("SKIPPED: a block device of the test's own needs losetup, and root");
+            return None;
+        };
+        let device = String::from_utf8(device.stdout).unwrap();
+        Some(Self {
+            device: device.trim().into(),
+            file: file.to_owned(),
+        })
+    }
+
+    fn grow(&self, size: u64) {
+        let file = fs::File::options().write(true).open(&self.file);
+        file.unwrap().set_len(size).unwrap();
+        run(
+            "losetup",
+            &["--set-capacity", self.device.to_str().unwrap()],
+        );
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = command("losetup")
+            .arg("--detach")
+            .arg(&self.device)
+            .status();
+    }
+}
+
+/// What a volume is kept in.
+enum Kept {
+    Raw(PathBuf),
+    Qcow2(PathBuf),
+    Block(Loop),
+}
+
+impl Kept {
+    /// The tiny guest on a volume.
+    fn raw(sandbox: &Sandbox) -> Self {
+        let (from, to) = (guest().join("guest.qcow2"), place(sandbox, "root.raw"));
+        let (from, path) = (from.to_str().unwrap(), to.to_str().unwrap());
+        run("qemu-img", &["convert", "-O", "raw", from, path]);
+        Self::Raw(to)
+    }
+
+    fn qcow2(sandbox: &Sandbox) -> Self {
+        let to = place(sandbox, "root.qcow2");
+        fs::copy(guest().join("guest.qcow2"), &to).unwrap();
+        Self::Qcow2(to)
+    }
+
+    fn block(sandbox: &Sandbox) -> Option<Self> {
+        match Self::raw(sandbox) {
+            Self::Raw(file) => Loop::over(&file).map(Self::Block),
+            _ => None,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Raw(path) | Self::Qcow2(path) => path,
+            Self::Block(Loop { device, .. }) => device,
+        }
+    }
+
+    fn volume(&self) -> v1::VolumeConnection {
+        let local = v1::LocalTarget {
+            path: self.path().display().to_string(),
+        };
+        let qcow2 = matches!(self, Self::Qcow2(_));
+        v1::VolumeConnection {
+            volume_id: Uuid::new_v4().to_string(),
+            target: Some(Target::Local(local)),
+            format: qcow2.then_some(v1::DiskFormat::Qcow2.into()),
+            ..Default::default()
+        }
+    }
+
+    /// As its storage service does; of a qcow2 that a guest has open, the emulator is the one to do it.
+    fn grow(&self, size: u64) {
+        match self {
+            Self::Raw(path) => {
+                let file = fs::File::options().write(true).open(path);
+                file.unwrap().set_len(size).unwrap();
+            }
+            Self::Qcow2(_) => {}
+            Self::Block(device) => device.grow(size),
+        }
+    }
+
+    /// Whose it is on the host.
+    fn owner(&self) -> (u32, u32) {
+        let found = fs::metadata(self.path()).unwrap();
+        (found.uid(), found.gid())
+    }
+}
+
+fn device(name: &str, volume: &v1::VolumeConnection) -> v1::BlockDevice {
+    v1::BlockDevice {
+        disk_id: name.to_owned(),
+        source: Some(Source::Volume(volume.clone())),
+        ..Default::default()
+    }
+}
+
+/// A request that boots from it, and waits for words of the guest.
+fn booting(volume: &v1::VolumeConnection, pattern: &str) -> v1::SpawnRequest {
+    let root = v1::BlockDevice {
+        boot_index: Some(0),
+        ..device("boot", volume)
+    };
+    let asked = guest_request(pattern);
+    let flavor = asked.flavor.map(|flavor| v1::Flavor {
+        root_gib: 0,
+        ..flavor
+    });
+    v1::SpawnRequest {
+        image: None,
+        flavor,
+        block_devices: vec![root],
+        ..asked
+    }
+}
+
+async fn disks(sandbox: &Sandbox, id: &str) -> Vec<v1::Disk> {
+    let asked = v1::ListDisksRequest {
+        instance_id: id.to_owned(),
+        ..Default::default()
+    };
+    let listed = sandbox.devices().await.list_disks(asked).await.unwrap();
+    listed.into_inner().disks
+}
+
+async fn extend(sandbox: &Sandbox, id: &str, (name, size_bytes): (&str, u64)) -> v1::Disk {
+    let asked = v1::ExtendVolumeRequest {
+        instance_id: id.to_owned(),
+        disk_id: name.to_owned(),
+        size_bytes,
+        ..Default::default()
+    };
+    let answer = sandbox.devices().await.extend_volume(asked).await;
+    answer.unwrap().into_inner().disk.unwrap()
+}
+
+async fn detach(sandbox: &Sandbox, id: &str, name: &str) -> Result<(), Status> {
+    let asked = v1::DetachVolumeRequest {
+        instance_id: id.to_owned(),
+        disk: Some(v1::detach_volume_request::Disk::DiskId(name.to_owned())),
+        ..Default::default()
+    };
+    let answer = sandbox.devices().await.detach_volume(asked).await;
+    answer.map(drop)
+}
+
+/// Waits until the guest has booted so often.
+async fn booted(sandbox: &Sandbox, id: &str, times: usize) {
+    let enough = || async {
+        let asked = v1::GetConsoleOutputRequest {
+            instance_id: id.to_owned(),
+            ..Default::default()
+        };
+        let answer = sandbox.console().await.get_console_output(asked).await;
+        let output = answer.unwrap().into_inner().output;
+        let seen = String::from_utf8_lossy(&output).matches(READY).count();
+        (seen >= times).then_some(())
+    };
+    until("the guest to boot", enough).await;
+}
+
+/// Sectors of a disk, as the guest sees them.
+async fn sectors(shell: &mut Shell, name: &str) -> u64 {
+    let told = shell.run(&format!("cat /sys/block/{name}/size")).await;
+    let mut numbers = told.split_whitespace().filter_map(|word| word.parse().ok());
+    numbers.next_back().expect("a number")
+}
+
+fn is_refused(answer: Result<(), Status>, (code, expected): (Code, &str)) {
+    let e = answer.unwrap_err();
+    assert_eq!((e.code(), reason(&e).as_str()), (code, expected), "{e}");
+}
+
+/// What cannot be done to an instance with such a root disk is refused and changes nothing.
+async fn refusals(sandbox: &Sandbox, id: &str, volume: &v1::VolumeConnection) {
+    let unserved = (Code::FailedPrecondition, "NOT_SUPPORTED");
+    is_refused(detach(sandbox, id, "boot").await, unserved);
+    let rebuild = v1::RebuildRequest {
+        instance_id: id.to_owned(),
+        image: guest_request("unused").image,
+        ..Default::default()
+    };
+    let rebuilt = async {
+        let answer = sandbox.instances().await.rebuild(rebuild).await?;
+        let mut stream = answer.into_inner();
+        while stream.message().await?.is_some() {}
+        Ok(())
+    };
+    is_refused(rebuilt.await, unserved);
+    let other = sandbox.spawn(booting(volume, "unused")).await.map(drop);
+    is_refused(other, (Code::AlreadyExists, "DISK_EXISTS"));
+    assert_eq!(sandbox.listed().await, [id]);
+}
+
+/// The server and the guest are lost, as when the host loses its power; both come again.
+async fn host_is_lost(sandbox: &mut Sandbox) {
+    sandbox.kill();
+    for pid in sandbox.emulators() {
+        signal("-KILL", pid);
+    }
+    until("the emulators' end", || {
+        std::future::ready(sandbox.emulators().is_empty().then_some(()))
+    })
+    .await;
+    sandbox.launch();
+    sandbox.ready().await;
+}
+
+async fn powers_off(sandbox: &Sandbox, id: &str) {
+    let asked = v1::PowerOffRequest {
+        instance_id: id.to_owned(),
+        ..Default::default()
+    };
+    off(sandbox, asked).await.unwrap();
+    assert_eq!(state(sandbox, id).await, PowerState::Shutdown);
+}
+
+async fn powers_on(sandbox: &Sandbox, id: &str) {
+    let asked = v1::PowerOnRequest {
+        instance_id: id.to_owned(),
+        ..Default::default()
+    };
+    sandbox.instances().await.power_on(asked).await.unwrap();
+}
+
+async fn boots_and_keeps(sandbox: &mut Sandbox, kept: &Kept) {
+    let (volume, owner) = (kept.volume(), kept.owner());
+    let (instance, seen) = sandbox.spawn(booting(&volume, READY)).await.unwrap();
+    let id = instance.instance_id;
+    assert!(
+        seen.iter()
+            .all(|told| told.phase() != v1::Phase::FetchImage),
+        "there is no image: {seen:?}"
+    );
+    assert_eq!(instance.root_device_name, "vda");
+    let root = disks(sandbox, &id).await.remove(0);
+    assert_eq!(
+        (root.disk_id.as_str(), root.kind(), root.boot_index),
+        ("boot", DiskKind::Volume, Some(0))
+    );
+    assert_eq!(root.volume_id, volume.volume_id);
+    let own = sandbox.path().join("instances").join(&id).join("disk");
+    assert!(!own.try_exists().unwrap(), "no disk is made beside it");
+    refusals(sandbox, &id, &volume).await;
+
+    let mut shell = Shell::login(sandbox, &id).await;
+    shell.run("echo kept > /marker; sync").await;
+    assert_eq!(sectors(&mut shell, "vda").await * 512, root.size_bytes);
+    let larger = root.size_bytes + 16 * MIB;
+    kept.grow(larger);
+    let grown = extend(sandbox, &id, ("boot", larger)).await;
+    assert_eq!(grown.size_bytes, larger);
+    assert_eq!(sectors(&mut shell, "vda").await * 512, larger);
+
+    powers_off(sandbox, &id).await;
+    powers_on(sandbox, &id).await;
+    booted(sandbox, &id, 2).await;
+    let mut shell = Shell::login(sandbox, &id).await;
+    let words = shell.run("cat /marker; echo again >> /marker; sync").await;
+    assert!(words.contains("kept"), "{words:?}");
+    if matches!(kept, Kept::Block(_)) {
+        host_is_lost(sandbox).await;
+        booted(sandbox, &id, 3).await;
+    }
+    sandbox.destroy(&id).await.unwrap();
+    assert_eq!(kept.owner(), owner, "it is given back as it was");
+
+    // It goes on with another instance.
+    let (next, _) = sandbox.spawn(booting(&volume, READY)).await.unwrap();
+    assert_eq!(next.disks[0].size_bytes, larger);
+    let mut shell = Shell::login(sandbox, &next.instance_id).await;
+    let words = shell.run("cat /marker").await;
+    let all = words.contains("kept") && words.contains("again");
+    assert!(all, "{words:?}");
+    sandbox.destroy(&next.instance_id).await.unwrap();
+    sandbox.assert_clean().await;
+}
+
+async fn a_guest_boots_from_a_raw_file_which_keeps_what_it_writes(sandbox: &mut Sandbox) {
+    let kept = Kept::raw(sandbox);
+    boots_and_keeps(sandbox, &kept).await;
+}
+
+async fn a_guest_boots_from_a_qcow2_file_which_keeps_what_it_writes(sandbox: &mut Sandbox) {
+    let kept = Kept::qcow2(sandbox);
+    boots_and_keeps(sandbox, &kept).await;
+}
+
+async fn a_guest_boots_from_a_block_device_which_keeps_what_it_writes(sandbox: &mut Sandbox) {
+    if let Some(kept) = Kept::block(sandbox) {
+        boots_and_keeps(sandbox, &kept).await;
+    }
+}
+
+/// An empty volume of each kind that a running guest can be given.
+fn empty(sandbox: &Sandbox) -> Option<[Kept; 2]> {
+    let (qcow2, file) = (place(sandbox, "data.qcow2"), place(sandbox, "data.raw"));
+    let path = qcow2.to_str().unwrap();
+    run("qemu-img", &["create", "-q", "-f", "qcow2", path, "16M"]);
+    fs::File::create(&file).unwrap().set_len(16 * MIB).unwrap();
+    Some([Kept::Qcow2(qcow2), Kept::Block(Loop::over(&file)?)])
+}
+
+async fn a_running_guest_is_given_a_qcow2_file_and_a_block_device_and_sees_them_grow(
+    sandbox: &mut Sandbox,
+) {
+    let Some(all) = empty(sandbox) else {
+        return;
+    };
+    let (instance, _) = sandbox.spawn(guest_request(READY)).await.unwrap();
+    let id = instance.instance_id;
+    let mut shell = Shell::login(sandbox, &id).await;
+    for kept in &all {
+        let (volume, owner) = (kept.volume(), kept.owner());
+        let asked = v1::AttachVolumeRequest {
+            instance_id: id.clone(),
+            device: Some(device("data", &volume)),
+            ..Default::default()
+        };
+        let disk = sandbox.devices().await.attach_volume(asked).await.unwrap();
+        let disk = disk.into_inner().disk.unwrap();
+        assert_eq!(
+            (disk.device_name.as_str(), disk.size_bytes),
+            ("vdb", 16 * MIB)
+        );
+        let there =
+            "while ! [ -b /dev/vdb ]; do sleep 0.1; done; echo written | dd of=/dev/vdb conv=fsync";
+        shell.run(there).await;
+        kept.grow(24 * MIB);
+        let grown = extend(sandbox, &id, ("data", 24 * MIB)).await;
+        assert_eq!(grown.size_bytes, 24 * MIB);
+        assert_eq!(sectors(&mut shell, "vdb").await * 512, 24 * MIB);
+        let end = "echo at the end | dd of=/dev/vdb bs=1M seek=23 conv=fsync";
+        shell.run(end).await;
+        detach(sandbox, &id, "data").await.unwrap();
+        shell.run("while [ -b /dev/vdb ]; do sleep 0.1; done").await;
+        assert_eq!(kept.owner(), owner, "it is given back as it was");
+        let copy = place(sandbox, "copy");
+        let (from, to) = (kept.path().to_str().unwrap(), copy.to_str().unwrap());
+        let format = match kept {
+            Kept::Qcow2(_) => "qcow2",
+            _ => "raw",
+        };
+        run(
+            "qemu-img",
+            &["convert", "-f", format, "-O", "raw", from, to],
+        );
+        let bytes = fs::read(&copy).unwrap();
+        assert_eq!(bytes.len() as u64, 24 * MIB);
+        assert!(bytes.starts_with(b"written\n"));
+        assert!(bytes[23 << 20..].starts_with(b"at the end\n"));
+    }
+    sandbox.destroy(&id).await.unwrap();
+    sandbox.assert_clean().await;
+}
+
+async fn a_guest_that_boots_from_a_volume_is_rescued_and_mended(sandbox: &mut Sandbox) {
+    let volume = Kept::raw(sandbox).volume();
+    let (instance, _) = sandbox.spawn(booting(&volume, READY)).await.unwrap();
+    let id = instance.instance_id;
+    let own = v1::RescueRequest {
+        instance_id: id.clone(),
+        ..Default::default()
+    };
+    let e = rescue(sandbox, own.clone()).await.unwrap_err();
+    assert_eq!(e.code(), Code::InvalidArgument, "{e}");
+    assert_eq!(fields(&e), ["image"]);
+    let asked = v1::RescueRequest {
+        image: Some(image(&guest().join("guest.qcow2"), v1::DiskFormat::Qcow2)),
+        ..own
+    };
+    let (rescued, _) = rescue(sandbox, asked).await.unwrap();
+    let seen = rescued.disks.iter().take(2);
+    let seen: Vec<_> = seen
+        .map(|disk| (disk.disk_id.as_str(), disk.kind(), disk.boot_index))
+        .collect();
+    let expected = [
+        ("rescue", DiskKind::Rescue, Some(0)),
+        ("boot", DiskKind::Volume, None),
+    ];
+    assert_eq!(seen, expected);
+    booted(sandbox, &id, 2).await;
+    let mut shell = Shell::login(sandbox, &id).await;
+    shell
+        .run("mkdir -p /mnt && mount -t ext4 /dev/vdb2 /mnt && echo mended > /mnt/marker && umount /mnt")
+        .await;
+    let ending = v1::UnrescueRequest {
+        instance_id: id.clone(),
+        ..Default::default()
+    };
+    unrescue(sandbox, ending).await.unwrap();
+    booted(sandbox, &id, 3).await;
+    let mut shell = Shell::login(sandbox, &id).await;
+    let words = shell.run("cat /marker").await;
+    assert!(words.contains("mended"), "{words:?}");
+    sandbox.destroy(&id).await.unwrap();
+    sandbox.assert_clean().await;
+}
+
+async fn a_spawn_that_fails_or_is_cut_leaves_the_volume_as_it_was(sandbox: &mut Sandbox) {
+    let path = place(sandbox, "sector");
+    fs::copy(guest().join("boot-sector.raw"), &path).unwrap();
+    let kept = Kept::Raw(path.clone());
+    let (bytes, owner, volume) = (sha256(&path), kept.owner(), kept.volume());
+    let asked = |pattern: &str, seconds| {
+        let mut asked = booting(&volume, pattern);
+        let wait_for = asked.wait_for.as_mut().unwrap();
+        wait_for.timeout = crate::power::seconds(seconds);
+        v1::SpawnRequest {
+            flavor: request().flavor,
+            ..asked
+        }
+    };
+    let e = sandbox.spawn(asked("never said", 2)).await.unwrap_err();
+    assert_eq!(reason(&e), "WAIT_TIMEOUT");
+    sandbox.assert_clean().await;
+    assert_eq!((sha256(&path), kept.owner()), (bytes.clone(), owner));
+
+    let cut = asked("never said", 170);
+    let id = cut.instance_id.clone();
+    let mut stream = sandbox
+        .instances()
+        .await
+        .spawn(cut)
+        .await
+        .unwrap()
+        .into_inner();
+    loop {
+        let message = stream.message().await.unwrap().expect("it is not done");
+        let Some(v1::spawn_response::Event::Progress(told)) = message.event else {
+            continue;
+        };
+        if told.phase() == v1::Phase::Running {
+            break;
+        }
+    }
+    sandbox.kill();
+    sandbox.launch();
+    sandbox.ready().await;
+    sandbox.destroy(&id).await.unwrap();
+    sandbox.assert_clean().await;
+    assert_eq!((sha256(&path), kept.owner()), (bytes, owner));
+    let (instance, _) = sandbox
+        .spawn(asked("GUEST-BOOT-SECTOR", 170))
+        .await
+        .unwrap();
+    sandbox.destroy(&instance.instance_id).await.unwrap();
+    sandbox.assert_clean().await;
+}
