@@ -1,23 +1,19 @@
 //! Real guests that boot from volumes, which outlive them: raw and qcow2 files, and block devices.
 
-use std::{
-    fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
-};
+mod kept;
 
-use computedriver::v1::{
-    self, DiskKind, PowerState, block_device::Source, volume_connection::Target,
-};
+use std::fs;
+
+use computedriver::v1::{self, DiskKind, PowerState, block_device::Source};
 use tonic::{Code, Status};
-use uuid::Uuid;
+
+use kept::{Kept, Loop, place, run};
 
 use crate::{
     lifecycle::{rescue, unrescue},
     power::{off, signal, state},
     support::{
-        Sandbox, Shell, command, fields, guest, guest_request, image, reason, request, sha256,
-        until,
+        Sandbox, Shell, fields, guest, guest_request, image, reason, request, sha256, until,
     },
 };
 
@@ -55,133 +51,6 @@ suite_with_devices! {
 const DIRS: [&str; 2] = ["--set", "volumes.dirs={state_dir}/volumes,/dev"];
 const READY: &str = "GUEST-MILESTONE-ready";
 const MIB: u64 = 1 << 20;
-
-/// A place for a volume in a file.
-fn place(sandbox: &Sandbox, name: &str) -> PathBuf {
-    let folder = sandbox.path().join("volumes");
-    fs::create_dir_all(&folder).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o711)).unwrap();
-    folder.join(name)
-}
-
-fn run(program: &str, args: &[&str]) -> String {
-    let ran = command(program).args(args).output();
-    let ran = ran.unwrap_or_else(|e| panic!("{program}: {e}"));
-    assert!(ran.status.success(), "{program} {args:?}: {ran:?}");
-    String::from_utf8(ran.stdout).unwrap().trim().to_owned()
-}
-
-/// A block device over a file, until it is dropped.
-struct Loop {
-    device: PathBuf,
-    file: PathBuf,
-}
-
-impl Loop {
-    /// None when this machine lets us have none.
-    fn over(file: &Path) -> Option<Self> {
-        let ran = command("losetup")
-            .args(["--find", "--show"])
-            .arg(file)
-            .output();
-        let device = ran.ok().filter(|ran| ran.status.success());
-        let Some(device) = device else {
-            eprintln!("SKIPPED: a block device of the test's own needs losetup, and root");
-            return None;
-        };
-        let device = String::from_utf8(device.stdout).unwrap();
-        Some(Self {
-            device: device.trim().into(),
-            file: file.to_owned(),
-        })
-    }
-
-    fn grow(&self, size: u64) {
-        let file = fs::File::options().write(true).open(&self.file);
-        file.unwrap().set_len(size).unwrap();
-        run(
-            "losetup",
-            &["--set-capacity", self.device.to_str().unwrap()],
-        );
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = command("losetup")
-            .arg("--detach")
-            .arg(&self.device)
-            .status();
-    }
-}
-
-/// What a volume is kept in.
-enum Kept {
-    Raw(PathBuf),
-    Qcow2(PathBuf),
-    Block(Loop),
-}
-
-impl Kept {
-    /// The tiny guest on a volume.
-    fn raw(sandbox: &Sandbox) -> Self {
-        let (from, to) = (guest().join("guest.qcow2"), place(sandbox, "root.raw"));
-        let (from, path) = (from.to_str().unwrap(), to.to_str().unwrap());
-        run("qemu-img", &["convert", "-O", "raw", from, path]);
-        Self::Raw(to)
-    }
-
-    fn qcow2(sandbox: &Sandbox) -> Self {
-        let to = place(sandbox, "root.qcow2");
-        fs::copy(guest().join("guest.qcow2"), &to).unwrap();
-        Self::Qcow2(to)
-    }
-
-    fn block(sandbox: &Sandbox) -> Option<Self> {
-        match Self::raw(sandbox) {
-            Self::Raw(file) => Loop::over(&file).map(Self::Block),
-            _ => None,
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Raw(path) | Self::Qcow2(path) => path,
-            Self::Block(Loop { device, .. }) => device,
-        }
-    }
-
-    fn volume(&self) -> v1::VolumeConnection {
-        let local = v1::LocalTarget {
-            path: self.path().display().to_string(),
-        };
-        let qcow2 = matches!(self, Self::Qcow2(_));
-        v1::VolumeConnection {
-            volume_id: Uuid::new_v4().to_string(),
-            target: Some(Target::Local(local)),
-            format: qcow2.then_some(v1::DiskFormat::Qcow2.into()),
-            ..Default::default()
-        }
-    }
-
-    /// As its storage service does; of a qcow2 that a guest has open, the emulator is the one to do it.
-    fn grow(&self, size: u64) {
-        match self {
-            Self::Raw(path) => {
-                let file = fs::File::options().write(true).open(path);
-                file.unwrap().set_len(size).unwrap();
-            }
-            Self::Qcow2(_) => {}
-            Self::Block(device) => device.grow(size),
-        }
-    }
-
-    /// Whose it is on the host.
-    fn owner(&self) -> (u32, u32) {
-        let found = fs::metadata(self.path()).unwrap();
-        (found.uid(), found.gid())
-    }
-}
 
 fn device(name: &str, volume: &v1::VolumeConnection) -> v1::BlockDevice {
     v1::BlockDevice {
