@@ -3,6 +3,7 @@
 mod attach_interface;
 mod attach_volume;
 mod crash_dump;
+mod create_volume_snapshot;
 mod destroy;
 mod detach_interface;
 mod detach_volume;
@@ -11,6 +12,7 @@ mod extend_volume;
 mod guest_network;
 mod host_power;
 mod inject_file;
+mod layers;
 mod pause;
 mod power_off;
 mod power_on;
@@ -25,6 +27,7 @@ mod set_password;
 mod snapshot;
 mod spawn;
 mod standing;
+mod still;
 mod suspend;
 mod swap_volume;
 #[cfg(test)]
@@ -43,6 +46,7 @@ use crate::{
 pub use attach_interface::AttachInterface;
 pub use attach_volume::AttachVolume;
 pub use crash_dump::TriggerCrashDump;
+pub use create_volume_snapshot::{CreateVolumeSnapshot, VolumeSnapshotted};
 pub use destroy::Destroy;
 pub use detach_interface::DetachInterface;
 pub use detach_volume::{DetachVolume, DetachedBefore, Which};

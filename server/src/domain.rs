@@ -11,6 +11,7 @@ mod disk;
 mod interface;
 mod machine;
 mod metadata;
+mod overlay;
 mod read;
 mod write;
 mod xml;
@@ -27,6 +28,7 @@ pub use disk::{Backing, Burst, Cache, Disk, DiskDevice, DiskSource, Format, IoTu
 pub use interface::{Bandwidth, Interface, InterfaceSource, Rate};
 pub use machine::{Clock, Cpu, CpuMode, CpuTune, Machine, Timers, Topology};
 pub use metadata::{METADATA_PREFIX, METADATA_URI, Metadata};
+pub use overlay::overlay;
 pub use read::{Live, LiveInterface, ReadError, read};
 
 use crate::model::InstanceId;

@@ -13,6 +13,7 @@ pub mod libvirt;
 pub mod mirror;
 mod news;
 mod node;
+pub mod overlay;
 pub mod power;
 mod public;
 pub mod save;
@@ -32,6 +33,7 @@ use self::{
     copy::Copying,
     device::Devices,
     mirror::Mirrors,
+    overlay::Overlays,
     power::Power,
     save::Save,
     stats::{Groups, HostCounters, MonitorCounters},
@@ -338,6 +340,7 @@ pub trait Hypervisor:
     + Devices
     + Mirrors
     + Node
+    + Overlays
     + Power
     + Save
     + Send

@@ -19,6 +19,7 @@ mod flight;
 mod formatted;
 pub mod inspect;
 mod intake;
+pub mod layer;
 mod qcow2;
 mod raw;
 mod swap;

@@ -3,6 +3,7 @@
 mod cpu;
 mod event;
 mod id;
+mod layer;
 mod node;
 mod operation;
 mod progress;
@@ -15,7 +16,10 @@ mod volume;
 
 pub use cpu::{CpuFit, CpuModel, CpuTimes, CpuTopology};
 pub use event::{About, Entry, Event, EventKind, IoAction, JobStatus, JobType, Standing};
-pub use id::{DiskId, IdFault, InstanceId, InterfaceId, NodeId, OperationId, RequestId, VolumeId};
+pub use id::{
+    DiskId, IdFault, InstanceId, InterfaceId, NodeId, OperationId, RequestId, SnapshotId, VolumeId,
+};
+pub use layer::{Layer, Layers, VolumeSnapshot};
 pub use node::{NodeRecord, NodeSwitch};
 pub use operation::{OperationRecord, OperationState, Verb};
 pub use progress::{Amount, Edge, Phase, ProgressEvent};

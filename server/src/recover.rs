@@ -6,6 +6,7 @@
 //!   pull of an image       ──▶ failed, interrupted; the cache has cleaned itself
 //!   the host's power       ──▶ succeeded if the host has started since; else failed, interrupted
 //!   swap of a volume       ──▶ finished when the guest goes on with the new one, or is off; else undone
+//!   snapshot of a volume   ──▶ finished when the guest goes on in the new file; else undone
 //!   any other change       ──▶ undone; the operation failed, interrupted, and says how the guest stands
 //!
 //! Nothing is begun, and no guest is judged, before the hypervisor answers and has found its own guests again: unreachable
@@ -150,12 +151,14 @@ async fn spawn(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
 /// Takes back a change of an instance that is there.
 async fn change(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
     if record.state == OperationState::Running
-        && let Some(instance) = step::pivoted(host, &host.store.steps(record.id).await?).await?
+        && let Some(forward) = step::forward(host, &host.store.steps(record.id).await?).await?
     {
+        let instance = forward.record;
         info!(operation = %record.id, instance = %instance.spec.id, "the guest goes on with the new disk");
         let ended = OperationRecord {
             state: OperationState::Succeeded,
             ended: Some(SystemTime::now()),
+            answer: record.answer.or(forward.answer),
             ..record
         };
         return Ok(host.store.settle(ended, Some(instance)).await?);

@@ -6,10 +6,12 @@ mod definition;
 mod device;
 pub(crate) mod disks;
 mod export;
+mod forward;
 mod guest;
 mod image;
 pub mod inside;
 mod mirror;
+mod overlay;
 mod power;
 mod rescue;
 mod resize;
@@ -22,10 +24,12 @@ pub use definition::{RedefineGuest, domain_of, plan_of};
 pub use device::{AttachDevice, DetachDevice, Pace, ResizeDisk};
 pub use disks::{CreateDisks, CreatedDisks, WriteConfigDrive};
 pub use export::{CopyDisk, PlaceImage, Thaw, UploadImage};
+pub use forward::forward;
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
 pub use inside::{FreezeGuest, UpdateFolder, WriteGuestFile};
-pub use mirror::{MirrorDisk, PivotDisk, pivoted};
+pub use mirror::{MirrorDisk, PivotDisk};
+pub use overlay::OverlayDisk;
 pub use power::{PauseGuest, ReturnGuest, StopGuest, UnpauseGuest};
 pub use rescue::{MakeRescueDisk, forget_rescue};
 pub use resize::{ChangeClaim, GrowDisk};
@@ -56,6 +60,7 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         AttachDevice::NAME => Begun::read::<AttachDevice>(row),
         DetachDevice::NAME => Begun::read::<DetachDevice>(row),
         MirrorDisk::NAME => Begun::read::<MirrorDisk>(row),
+        OverlayDisk::NAME => Begun::read::<OverlayDisk>(row),
         PivotDisk::NAME => Begun::read::<PivotDisk>(row),
         ResizeDisk::NAME => Begun::read::<ResizeDisk>(row),
         UnplugVif::NAME => Begun::read::<UnplugVif>(row),

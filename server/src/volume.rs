@@ -5,6 +5,7 @@
 //! it. Nothing is left on the host by looking, so nothing has to be disconnected.
 
 mod error;
+mod layer;
 mod local;
 mod nbd;
 
@@ -23,7 +24,7 @@ use parking_lot::Mutex;
 pub use error::VolumeError;
 
 use crate::model::{
-    BlockDevice, BlockSource, InstanceId, NbdServer, Seen, Volume, VolumeId, VolumeTarget,
+    BlockDevice, BlockSource, InstanceId, Layers, NbdServer, Seen, Volume, VolumeId, VolumeTarget,
 };
 
 /// How long a storage service may take to answer.
@@ -54,11 +55,8 @@ impl Volumes {
     pub async fn connect(&self, volume: &Volume) -> Result<Volume, VolumeError> {
         let seen = match &volume.target {
             VolumeTarget::Local { path } => {
-                let (id, volume, path) = (volume.id, volume.clone(), path.clone());
-                let folders = self.folders.clone();
-                let look = move || local::look(&volume, &path, &folders);
-                let looked = tokio::task::spawn_blocking(look).await;
-                looked.map_err(|e| VolumeError::unreachable(id, &e))??
+                let (path, folders) = (path.clone(), self.folders.clone());
+                blocking(volume, move |volume| local::look(volume, &path, &folders)).await?
             }
             VolumeTarget::Nbd { server, export } => self.nbd(volume, server, export).await?,
         };
@@ -89,6 +87,7 @@ impl Volumes {
             path: None,
             block: false,
             size: asked.size,
+            layers: Layers::default(),
         })
     }
 
@@ -111,6 +110,25 @@ impl Volumes {
         })
     }
 
+    /// The file of that name beside the one that a guest writes to, when the guest may go on in it: it lies in one of the
+    /// folders, is empty, is as large as the volume, and rests on the file that is written to now.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub async fn over(&self, volume: &Volume, name: &str) -> Result<PathBuf, VolumeError> {
+        let (name, folders) = (name.to_owned(), self.folders.clone());
+        blocking(volume, move |volume| layer::over(volume, &name, &folders)).await
+    }
+
+    /// Looks whether a volume's files are there, and rest on each other as is known of them.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub async fn chained(&self, volume: &Volume) -> Result<(), VolumeError> {
+        let folders = self.folders.clone();
+        blocking(volume, move |volume| layer::chain(volume, &folders)).await
+    }
+
     /// Keeps a volume from being given to another instance until this is dropped.
     ///
     /// # Errors
@@ -129,6 +147,16 @@ impl Volumes {
             held: self.held.clone(),
         })
     }
+}
+
+/// Looks at files where that may block.
+async fn blocking<T: Send + 'static>(
+    volume: &Volume,
+    look: impl FnOnce(&Volume) -> Result<T, VolumeError> + Send + 'static,
+) -> Result<T, VolumeError> {
+    let (id, volume) = (volume.id, volume.clone());
+    let looked = tokio::task::spawn_blocking(move || look(&volume)).await;
+    looked.map_err(|e| VolumeError::unreachable(id, &e))?
 }
 
 /// A volume that nobody else is given meanwhile.

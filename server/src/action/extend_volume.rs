@@ -48,7 +48,7 @@ impl ExtendVolume {
         let (id, wanted) = (volume.id, self.size);
         let found = volume.seen.as_ref().map_or(Bytes(0), |seen| seen.size);
         // Nobody but the emulator may write the header of what it has open.
-        let by_us = on && volume.format == DiskFormat::Qcow2 && found <= wanted;
+        let by_us = on && volume.format_now() == DiskFormat::Qcow2 && found <= wanted;
         if found != wanted && !by_us {
             return Err(VolumeError::Size {
                 volume: id,

@@ -1,16 +1,14 @@
 //! Snapshot: an image of the root disk as it is at one moment; the instance stays as it is.
 
-mod still;
-
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use self::still::Still;
 use super::{
     Action, devices,
     standing::{Standing, admitted},
+    still::{Still, Wish},
 };
 use crate::{
     domain::Format,
@@ -85,7 +83,11 @@ impl Action for Snapshot {
         let from = copy.file(&host);
         // A crash may have kept an earlier one from being tidied away.
         file::remove(&from).map_err(|e| Error::internal(format!("an old copy: {e}")))?;
-        let still = Still::hold(task, &standing, self.live).await?;
+        let wish = Wish {
+            required: standing.record.spec.properties.require_quiesce,
+            live: self.live,
+        };
+        let still = Still::hold(task, &standing, wish).await?;
         copy.frozen = still.frozen;
         let on = copy.target.is_some();
         let stops = !self.live && standing.power == PowerState::Running;

@@ -3,6 +3,7 @@
 mod change;
 mod devices;
 mod inside;
+mod layers;
 mod rebuild;
 mod rescue;
 mod resize;

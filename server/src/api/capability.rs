@@ -57,6 +57,7 @@ const SERVED: &[(&str, &[&str])] = &[
             "ExtendVolume",
             "AttachInterface",
             "DetachInterface",
+            "CreateVolumeSnapshot",
             "ListDisks",
             "ListInterfaces",
         ],

@@ -2,6 +2,7 @@
 
 mod interface;
 mod list;
+mod snapshot;
 mod swap;
 mod volume;
 
@@ -41,6 +42,13 @@ impl DeviceService for Api {
         request: Request<v1::ExtendVolumeRequest>,
     ) -> Reply<v1::ExtendVolumeResponse> {
         self.do_extend_volume(request).await
+    }
+
+    async fn create_volume_snapshot(
+        &self,
+        request: Request<v1::CreateVolumeSnapshotRequest>,
+    ) -> Reply<v1::CreateVolumeSnapshotResponse> {
+        self.do_create_volume_snapshot(request).await
     }
 
     async fn attach_interface(

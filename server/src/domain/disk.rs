@@ -19,7 +19,7 @@ pub struct Disk {
     pub source: DiskSource,
     /// What is in it.
     pub format: Format,
-    /// The file that it rests on, which no guest may write.
+    /// The file that it rests on, which the guest does not write to.
     pub backing: Option<Backing>,
     /// What the guest sees.
     pub device: DiskDevice,
@@ -61,13 +61,31 @@ pub enum DiskSource {
     },
 }
 
-/// A file that a disk takes from what was never written to itself. It rests on no other.
+/// A file that a disk takes from what was never written to itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backing {
     /// The file.
     pub path: PathBuf,
     /// What is in it.
     pub format: Format,
+    /// Whether it is this disk's alone, so that what was written above it may be merged into it.
+    #[serde(default)]
+    pub own: bool,
+    /// The file that it rests on itself.
+    #[serde(default)]
+    pub backing: Option<Box<Backing>>,
+}
+
+impl Disk {
+    /// Its files on this host, the one that the guest writes to first.
+    pub fn files(&self) -> Vec<&PathBuf> {
+        let DiskSource::File(top) = &self.source else {
+            return Vec::new();
+        };
+        let below = std::iter::successors(self.backing.as_ref(), |above| above.backing.as_deref());
+        let below = below.map(|backing| &backing.path);
+        std::iter::once(top).chain(below).collect()
+    }
 }
 
 /// What a guest sees of a disk.

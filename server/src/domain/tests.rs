@@ -153,6 +153,8 @@ fn full() -> Domain {
     root.backing = Some(Backing {
         path: "/var/lib/computelet/images/1234-qcow2.raw".into(),
         format: Format::Raw,
+        own: false,
+        backing: None,
     });
     root.tune = IoTune {
         total_bytes: Some(10 << 20),
@@ -165,6 +167,13 @@ fn full() -> Domain {
     data.backing = Some(Backing {
         path: "/var/lib/computelet/images/5678-qcow2.qcow2".into(),
         format: Format::Qcow2,
+        own: false,
+        backing: Some(Box::new(Backing {
+            path: "/srv/volumes/volume-5678".into(),
+            format: Format::Raw,
+            own: true,
+            backing: None,
+        })),
     });
     let mut config = disk("disk.config", "sdb", DiskBus::Scsi);
     config.device = DiskDevice::Cdrom;

@@ -12,6 +12,7 @@ mod fault;
 mod guest;
 mod mirror;
 mod node;
+mod overlay;
 mod power;
 mod save;
 

@@ -34,6 +34,7 @@ mod link;
 mod mirror;
 mod names;
 mod node;
+mod overlay;
 mod power;
 mod process;
 mod reaper;

@@ -98,7 +98,7 @@ pub async fn flatten(
 }
 
 /// The last whole percentage in what `qemu-img -p` prints: `    (12.34/100%)`.
-fn percent(printed: &[u8]) -> Option<u32> {
+pub(super) fn percent(printed: &[u8]) -> Option<u32> {
     let printed = std::str::from_utf8(printed).ok()?;
     let (before, _) = printed.rsplit_once("/100%)")?;
     let (_, number) = before.rsplit_once('(')?;

@@ -62,6 +62,7 @@ pub enum Content {
 
 /// What a header says. Hostile until [`Inspection::check`] has accepted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Inspection {
     /// What the file is.
     pub content: Content,
@@ -71,6 +72,10 @@ pub struct Inspection {
     pub virtual_size: u64,
     /// The file under it, as its header names it.
     pub backing: Option<String>,
+    /// What its header says is in the file under it.
+    pub backing_format: Option<String>,
+    /// Whether nothing was ever written to it, so that it shows what is under it; known of qcow2 only.
+    pub blank: bool,
     /// Whether its data lies in another file.
     pub data_file: bool,
     /// Whether a key is needed to read it.
@@ -99,6 +104,8 @@ impl Inspection {
             file_size,
             virtual_size: file_size,
             backing: None,
+            backing_format: None,
+            blank: false,
             data_file: false,
             encrypted: false,
             defect: None,

@@ -91,6 +91,8 @@ uuid_ids! {
     NodeId,
     /// One volume of a storage service.
     VolumeId,
+    /// One snapshot of a volume.
+    SnapshotId,
 }
 
 macro_rules! name_ids {

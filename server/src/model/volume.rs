@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, DiskFormat, VolumeId};
+use super::{Bytes, DiskFormat, Layers, VolumeId};
 
 /// A volume as its caller describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,12 +102,15 @@ impl std::str::FromStr for Portal {
 /// What was seen of a volume when it was connected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// The file or device itself, all links followed; none for one that is not on this host.
+    /// The file or device itself, all links followed, that the guest writes to; none for one that is not on this host.
     pub path: Option<PathBuf>,
     /// Whether that is a block device.
     pub block: bool,
     /// Bytes that a guest sees.
     pub size: Bytes,
+    /// What snapshots have made of its one file.
+    #[serde(default)]
+    pub layers: Layers,
 }
 
 /// Bounds of a volume's traffic, a second; what is none is not bounded.

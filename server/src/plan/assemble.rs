@@ -83,7 +83,10 @@ fn disk(plan: &DiskPlan, placed: &Placed) -> Disk {
             None => DiskSource::File(placed.folder.join(&plan.file_name)),
         },
         format: plan.format,
-        backing: placed.backing.get(&plan.id).map(backing),
+        backing: match &plan.volume {
+            Some(volume) => below(volume),
+            None => placed.backing.get(&plan.id).map(backing),
+        },
         device: plan.device,
         read_only: plan.volume.as_ref().is_some_and(|volume| volume.read_only),
         shared: plan.volume.as_ref().is_some_and(|volume| volume.shared),
@@ -129,11 +132,30 @@ fn source(volume: &Volume) -> DiskSource {
 fn backing(base: &Base) -> Backing {
     Backing {
         path: base.path.clone(),
-        format: match base.format {
-            DiskFormat::Qcow2 => Format::Qcow2,
-            // The cache keeps no third format.
-            _ => Format::Raw,
-        },
+        format: format(base.format),
+        own: false,
+        backing: None,
+    }
+}
+
+/// What the file rests on that the guest writes to.
+fn below(volume: &Volume) -> Option<Backing> {
+    let below = volume.chain().into_iter().skip(1).rev();
+    below.fold(None, |backing, layer| {
+        Some(Backing {
+            path: layer.path,
+            format: format(layer.format),
+            own: true,
+            backing: backing.map(Box::new),
+        })
+    })
+}
+
+fn format(format: DiskFormat) -> Format {
+    match format {
+        DiskFormat::Qcow2 => Format::Qcow2,
+        // Neither the cache nor a volume has a third format.
+        _ => Format::Raw,
     }
 }
 

@@ -295,7 +295,7 @@ fn file_name(disk: &Wanted<'_>) -> String {
 
 fn format(disk: &Wanted<'_>, settings: &PlanSettings) -> Format {
     match disk.role {
-        DiskRole::Volume => match disk.volume.map(|volume| volume.format) {
+        DiskRole::Volume => match disk.volume.map(Volume::format_now) {
             Some(DiskFormat::Qcow2) => Format::Qcow2,
             _ => Format::Raw,
         },

@@ -11,19 +11,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::definition::{domain_of, plan_of, write};
 use crate::{
     domain::Disk,
     error::{Error, Kind, Result},
     host::Host,
     hypervisor::{HypervisorError, mirror::Mirrored},
-    model::{Amount, InstanceId, InstanceRecord, Phase, PowerState},
-    store::BegunStep,
+    model::{Amount, InstanceId, InstanceRecord, Phase},
     task::{Cx, Step, cancelled},
 };
 
 /// How often a mirror is looked at: first soon, then at leisure.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+pub(super) const LOOKS: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(500));
 
 /// Copies a disk's content, and keeps both sides alike.
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,7 +117,7 @@ impl Step for PivotDisk {
 }
 
 /// Somebody who is at work on the guest is waited for: the next look tells.
-async fn mirrored(host: &Host, id: InstanceId, target: &str) -> Result<Mirrored> {
+pub(super) async fn mirrored(host: &Host, id: InstanceId, target: &str) -> Result<Mirrored> {
     match host.hypervisor.mirrored(id, target).await {
         Err(HypervisorError::Busy) => Ok(Mirrored::Copying { done: 0, total: 0 }),
         found => Ok(found?),
@@ -126,7 +125,7 @@ async fn mirrored(host: &Host, id: InstanceId, target: &str) -> Result<Mirrored>
 }
 
 /// Ends a mirror and waits until it has.
-async fn end(host: &Host, id: InstanceId, target: &str, pivot: bool) -> Result<()> {
+pub(super) async fn end(host: &Host, id: InstanceId, target: &str, pivot: bool) -> Result<()> {
     host.hypervisor.end_mirror(id, target, pivot).await?;
     let mut pause = LOOKS.0;
     while mirrored(host, id, target).await? != Mirrored::None {
@@ -136,37 +135,7 @@ async fn end(host: &Host, id: InstanceId, target: &str, pivot: bool) -> Result<(
     Ok(())
 }
 
-fn given_up(instance: InstanceId) -> Error {
+pub(super) fn given_up(instance: InstanceId) -> Error {
     let message = "the emulator gave up copying: the new volume, or the old one, cannot be used";
     Error::new(Kind::Pending, "VOLUME_CONNECT_FAILED", message).with("instance_id", instance)
-}
-
-/// The instance as a pivot that a crash has cut leaves it, its definition set right; none when the guest goes on with the
-/// old side, or no pivot was begun.
-///
-/// # Errors
-/// When the hypervisor cannot be asked, or the definition cannot be set.
-pub async fn pivoted(host: &Host, rows: &[BegunStep]) -> Result<Option<InstanceRecord>> {
-    let Some(row) = rows.iter().find(|row| row.name == PivotDisk::NAME) else {
-        return Ok(None);
-    };
-    let read = serde_json::from_str(&row.body);
-    let PivotDisk {
-        instance,
-        to,
-        record,
-        ..
-    } = read.map_err(|e| Error::internal(format!("step {} does not read: {e}", row.name)))?;
-    let power = host.hypervisor.info(instance).await?.state;
-    if matches!(power, PowerState::Running | PowerState::Paused)
-        && !host.hypervisor.reads(instance, &to).await?
-    {
-        return Ok(None);
-    }
-    let plan = plan_of(host, &record).await?;
-    let plugged = host.vifs.plugged(instance, record.spec.vifs.iter()).await?;
-    let domain = domain_of(host, &record, &plan, &plugged).await?;
-    write(host, instance, &domain.to_xml())?;
-    host.hypervisor.define(&domain).await?;
-    Ok(Some(record))
 }

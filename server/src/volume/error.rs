@@ -53,6 +53,14 @@ pub enum VolumeError {
         /// What it should have.
         wanted: Bytes,
     },
+    /// A file that its storage service has made for it is not to be used.
+    #[error("the file for volume {volume} cannot be used: {why}")]
+    Layer {
+        /// Which.
+        volume: VolumeId,
+        /// Why.
+        why: String,
+    },
     /// Another instance has it, and one of both does not share it.
     #[error("volume {volume} is in use by instance {instance}, and not shared by both")]
     InUse {
@@ -92,6 +100,7 @@ impl Classify for VolumeError {
         | Self::ReadOnly { volume }
         | Self::Unreachable { volume, .. }
         | Self::Size { volume, .. }
+        | Self::Layer { volume, .. }
         | Self::InUse { volume, .. }) = self;
         let mut fields = vec![("volume_id", volume.to_string())];
         if let Self::InUse { instance, .. } = self {

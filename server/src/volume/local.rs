@@ -9,11 +9,8 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
-use super::VolumeError;
-use crate::{
-    image::inspect::inspect,
-    model::{Bytes, DiskFormat, Seen, Volume, VolumeId},
-};
+use super::{VolumeError, layer};
+use crate::model::{Bytes, DiskFormat, Seen, Volume, VolumeId};
 
 /// What is behind a path, all links followed, when that lies in one of `folders`.
 pub(super) fn allowed(
@@ -34,37 +31,42 @@ pub(super) fn allowed(
     }
 }
 
-/// Looks at what is behind a path.
+/// Looks at what is behind a path, or at the file that snapshots have put over that.
 pub(super) fn look(volume: &Volume, path: &Path, folders: &[PathBuf]) -> Result<Seen, VolumeError> {
     let id = volume.id;
-    let real = allowed(id, path, folders)?;
+    let known = volume.seen.as_ref().and_then(|seen| seen.path.as_deref());
+    let real = allowed(id, known.unwrap_or(path), folders)?;
+    let (mut file, block) = open(id, &real)?;
+    // A block device has no length of its own.
+    let length = file.seek(SeekFrom::End(0));
+    let length = length.map_err(|e| VolumeError::unreachable(id, &e))?;
+    let size = match volume.format_now() {
+        DiskFormat::Qcow2 => {
+            let below = volume.chain().into_iter().nth(1);
+            layer::qcow2(id, (&real, &file), below.as_ref())?
+        }
+        // Any bytes are a raw disk, and QEMU is told so: what a guest writes there is never read as a header.
+        _ => length,
+    };
+    let layers = volume.seen.as_ref().map(|seen| seen.layers.clone());
+    Ok(Seen {
+        path: Some(real),
+        block,
+        size: Bytes(size),
+        layers: layers.unwrap_or_default(),
+    })
+}
+
+/// Opens a file or block device, and says whether it is the latter.
+pub(super) fn open(id: VolumeId, path: &Path) -> Result<(File, bool), VolumeError> {
     let unreachable = |e: std::io::Error| VolumeError::unreachable(id, &e);
     // Not blocking, so that a pipe under this name holds nobody.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat2(CWD, &real, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
-    let mut file = File::from(file.map_err(|e| unreachable(e.into()))?);
+    let file = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    let file = File::from(file.map_err(|e| unreachable(e.into()))?);
     let kind = file.metadata().map_err(unreachable)?.file_type();
     if !kind.is_file() && !kind.is_block_device() {
         return Err(VolumeError::NoDisk { volume: id });
     }
-    // A block device has no length of its own.
-    let length = file.seek(SeekFrom::End(0)).map_err(unreachable)?;
-    let size = match volume.format {
-        DiskFormat::Qcow2 => qcow2(id, &file)?,
-        // Any bytes are a raw disk, and QEMU is told so: what a guest writes there is never read as a header.
-        _ => length,
-    };
-    Ok(Seen {
-        path: Some(real),
-        block: kind.is_block_device(),
-        size: Bytes(size),
-    })
-}
-
-/// The size of the disk that a header speaks of, when it names no other file.
-fn qcow2(volume: VolumeId, file: &File) -> Result<u64, VolumeError> {
-    let inspection = inspect(file).map_err(|e| VolumeError::unreachable(volume, &e))?;
-    let checked = inspection.check(DiskFormat::Qcow2);
-    checked.map_err(|why| VolumeError::Unacceptable { volume, why })?;
-    Ok(inspection.virtual_size)
+    Ok((file, kind.is_block_device()))
 }

@@ -33,6 +33,7 @@ mod top;
 mod version;
 mod vnc;
 mod volume;
+mod volume_snapshot;
 
 use std::process::ExitCode;
 

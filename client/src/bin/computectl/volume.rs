@@ -11,7 +11,7 @@ use crate::args::Session;
 use crate::exit::Failure;
 use crate::long::Long;
 use crate::out::Out;
-use crate::{json, text};
+use crate::{json, text, volume_snapshot};
 
 /// A guest is asked 8 times, 20 s apart.
 const DETACH: Duration = Duration::from_secs(180);
@@ -28,6 +28,8 @@ pub(crate) enum VolumeCommand {
     Extend(ExtendArgs),
     /// Replace a volume by another under a running guest.
     Swap(SwapArgs),
+    /// Let a guest go on in a new file over a volume, whose old file is the snapshot.
+    CreateSnapshot(volume_snapshot::CreateArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -172,6 +174,7 @@ pub(crate) async fn volume(
         VolumeCommand::Detach(args) => detach(args, session, out).await,
         VolumeCommand::Extend(args) => extend(args, session, out).await,
         VolumeCommand::Swap(args) => swap(args, session, out).await,
+        VolumeCommand::CreateSnapshot(args) => volume_snapshot::create(args, session, out).await,
     }
 }
 

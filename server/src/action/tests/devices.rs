@@ -88,7 +88,7 @@ pub(super) async fn refused<A: Action>(t: &TestHost, action: A) -> Error {
     record.error.unwrap()
 }
 
-fn attach(instance: InstanceId, device: &BlockDevice) -> AttachVolume {
+pub(super) fn attach(instance: InstanceId, device: &BlockDevice) -> AttachVolume {
     let device = device.clone();
     AttachVolume { instance, device }
 }
@@ -119,7 +119,7 @@ fn eth7() -> Vif {
     vif(7, VifKind::Bridge { bridge })
 }
 
-async fn off(t: &TestHost, instance: InstanceId) {
+pub(super) async fn off(t: &TestHost, instance: InstanceId) {
     done(
         t,
         PowerOff {
@@ -147,7 +147,11 @@ fn names(t: &TestHost, id: InstanceId) -> (Vec<String>, Vec<String>) {
 }
 
 /// Every way back of an action: from each step in turn, and from what was written down, twice.
-async fn assert_reverts<A: Action>(t: &TestHost, steps: usize, make: impl AsyncFn(&TestHost) -> A) {
+pub(super) async fn assert_reverts<A: Action>(
+    t: &TestHost,
+    steps: usize,
+    make: impl AsyncFn(&TestHost) -> A,
+) {
     assert_eq!(count(t, &make).await, steps);
 }
 

@@ -127,7 +127,8 @@ fn source(xml: &mut Xml, source: &DiskSource) {
 }
 
 /// Says that the chain ends here, or where: left to find it out from the file, libvirt would give the file below to QEMU's
-/// user too, and an emulator that a guest took over could write what the disks of others rest on.
+/// user too, and an emulator that a guest took over could write what the disks of others rest on. What is the disk's alone
+/// is QEMU's like the disk: it was the disk itself once, and may become it again.
 fn backing(xml: &mut Xml, backing: Option<&Backing>) {
     let Some(backing) = backing else {
         return xml.leaf("backingStore", &[]);
@@ -135,9 +136,11 @@ fn backing(xml: &mut Xml, backing: Option<&Backing>) {
     xml.node("backingStore", &[("type", "file")], |xml| {
         xml.leaf("format", &[("type", backing.format.as_str())]);
         xml.node("source", &[("file", &path(&backing.path))], |xml| {
-            xml.leaf("seclabel", &[("model", "dac"), ("relabel", "no")]);
+            if !backing.own {
+                xml.leaf("seclabel", &[("model", "dac"), ("relabel", "no")]);
+            }
         });
-        xml.leaf("backingStore", &[]);
+        self::backing(xml, backing.backing.as_deref());
     });
 }
 

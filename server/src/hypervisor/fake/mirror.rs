@@ -14,7 +14,7 @@ use crate::{
 
 impl FakeGuest {
     /// The disk of that name, while it runs.
-    fn live_disk(&mut self, target: &str) -> Option<&mut Disk> {
+    pub(super) fn live_disk(&mut self, target: &str) -> Option<&mut Disk> {
         let live = self.live.as_mut()?.values_mut();
         let mut disks = live.filter_map(|device| match device {
             Device::Disk(disk) => Some(&mut **disk),

@@ -8,6 +8,7 @@ mod guest;
 mod job;
 pub(super) mod mirror;
 mod node;
+pub(super) mod overlay;
 mod stats;
 
 use std::{ffi::CStr, time::Duration};

@@ -19,6 +19,10 @@ const COMPRESSION: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 const KNOWN: u64 = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2;
 
+/// The header extension that says what is in the backing file.
+const BACKING_FORMAT: u32 = 0xE279_2ACA;
+/// QEMU's own bound on that.
+const MAX_FORMAT: u64 = 15;
 /// The header extension that names an external data file.
 const DATA_FILE_NAME: u32 = 0x4441_5441;
 /// QEMU writes half a dozen; the rest is somebody's game with us.
@@ -172,15 +176,23 @@ pub(super) fn inspect<F: Read + Seek>(file: &mut Reader<F>) -> io::Result<Inspec
     };
     if found.defect.is_none() {
         match extensions(file, &header)? {
-            Ok(names_data_file) => found.data_file |= names_data_file,
+            Ok(Extensions {
+                data_file,
+                backing_format,
+            }) => {
+                found.data_file |= data_file;
+                found.backing_format = backing_format;
+            }
             Err(defect) => found.defect = Some(defect),
         }
     }
     // Clusters of an image with an external data file lie there, so it is refused before they could count.
     if found.defect.is_none() && !found.data_file {
         found.defect = header.tables(file.len()).err();
-        if found.defect.is_none() && beyond_end(file, &header)? {
-            found.defect = Some(Defect::Truncated);
+        if found.defect.is_none() {
+            let Written { anything, beyond } = written(file, &header)?;
+            found.defect = beyond.then_some(Defect::Truncated);
+            found.blank = !anything && header.snapshots == 0;
         }
     }
     Ok(found)
@@ -197,11 +209,19 @@ fn backing<F: Read + Seek>(file: &mut Reader<F>, header: &Header) -> io::Result<
     Ok(Some(String::from_utf8_lossy(&name).into_owned()))
 }
 
-/// Whether the header extensions name an external data file.
+/// What the header extensions say.
+#[derive(Default)]
+struct Extensions {
+    /// Whether they name an external data file.
+    data_file: bool,
+    backing_format: Option<String>,
+}
+
 fn extensions<F: Read + Seek>(
     file: &mut Reader<F>,
     header: &Header,
-) -> io::Result<Result<bool, Defect>> {
+) -> io::Result<Result<Extensions, Defect>> {
+    let mut found = Extensions::default();
     let end = match header.backing {
         0 => header.cluster(),
         at => at.min(header.cluster()),
@@ -209,28 +229,44 @@ fn extensions<F: Read + Seek>(
     let mut at = u64::from(header.length);
     for _ in 0..MAX_EXTENSIONS {
         if at + 8 > end {
-            return Ok(Ok(false));
+            return Ok(Ok(found));
         }
         let Some(head) = file.exactly::<8>(at)? else {
             return Ok(Err(Defect::Truncated));
         };
         let (kind, length) = (head[..].be32(0), u64::from(head[..].be32(4)));
         match kind {
-            0 => return Ok(Ok(false)),
-            DATA_FILE_NAME => return Ok(Ok(true)),
+            0 => return Ok(Ok(found)),
+            DATA_FILE_NAME => {
+                found.data_file = true;
+                return Ok(Ok(found));
+            }
             _ if length > end - at - 8 => {
                 return Ok(Err(Defect::Malformed("header extension")));
             }
-            _ => at += 8 + length.next_multiple_of(8),
+            BACKING_FORMAT if length <= MAX_FORMAT => {
+                let name = file.up_to(at + 8, usize::try_from(length).unwrap_or(0))?;
+                found.backing_format = Some(String::from_utf8_lossy(&name).into_owned());
+            }
+            _ => {}
         }
+        at += 8 + length.next_multiple_of(8);
     }
     Ok(Err(Defect::Malformed("header extensions")))
 }
 
-/// Whether tables or clusters lie behind the end of the file, as those of a download cut short do.
-///
+/// What the tables say of an image's clusters.
+struct Written {
+    /// Whether there is any.
+    anything: bool,
+    /// Whether tables or clusters lie behind the end of the file, as those of a download cut short do.
+    beyond: bool,
+}
+
 /// A cluster counts by its first byte: the last one of a good image may be written in part.
-fn beyond_end<F: Read + Seek>(file: &mut Reader<F>, header: &Header) -> io::Result<bool> {
+fn written<F: Read + Seek>(file: &mut Reader<F>, header: &Header) -> io::Result<Written> {
+    let mut anything = false;
+    let answer = |anything, beyond| Ok(Written { anything, beyond });
     let mut budget = L2_BUDGET;
     let mut l1 = Vec::new();
     for entry in 0..header.l1_needed() {
@@ -242,18 +278,19 @@ fn beyond_end<F: Read + Seek>(file: &mut Reader<F>, header: &Header) -> io::Resu
         if l2 == 0 {
             continue;
         }
+        anything = true;
         if !file.holds(l2, header.cluster()) {
-            return Ok(true);
+            return answer(anything, true);
         }
         if budget >= header.cluster() {
             budget -= header.cluster();
             let table = file.up_to(l2, usize::try_from(header.cluster()).unwrap_or(0))?;
             if clusters_beyond(&table, header, file.len()) {
-                return Ok(true);
+                return answer(anything, true);
             }
         }
     }
-    Ok(false)
+    answer(anything, false)
 }
 
 fn clusters_beyond(table: &[u8], header: &Header, file_size: u64) -> bool {

@@ -5,11 +5,11 @@ use std::{ffi::CString, ptr};
 
 use virt::{domain::Domain, error::Error as VirtError, sys};
 
-fn name(target: &str) -> CString {
+pub(super) fn name(target: &str) -> CString {
     CString::new(target).unwrap_or_default()
 }
 
-fn done(answer: i32) -> Result<(), VirtError> {
+pub(super) fn done(answer: i32) -> Result<(), VirtError> {
     if answer < 0 {
         return Err(VirtError::last_error());
     }

@@ -410,6 +410,8 @@ async fn user_of_a_guest_with_disks(settings: LibvirtSettings) -> u32 {
         backing: Some(crate::domain::Backing {
             path: base.clone(),
             format: crate::domain::Format::Raw,
+            own: false,
+            backing: None,
         }),
         device: crate::domain::DiskDevice::Disk,
         read_only: false,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::super::standing::Standing;
+use super::standing::Standing;
 use crate::{
     error::{Error, Kind, Result},
     host::Host,
@@ -13,6 +13,16 @@ use crate::{
 
 /// More than a freeze and the begin of a copy take; if we are gone by then, the guest thaws by itself.
 const TIME: Duration = Duration::from_secs(120);
+
+/// How a guest is to be held still.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// Whether nothing may be done to its disk otherwise.
+    pub(super) required: bool,
+    /// Whether it is for a copy that begins by itself: the guest is frozen if it can be, and thaws as soon as the copy has
+    /// begun.
+    pub(super) live: bool,
+}
 
 /// How a guest is held still.
 #[derive(Debug)]
@@ -27,13 +37,13 @@ pub(super) struct Still {
 }
 
 impl Still {
-    /// Freezes the guest: for a live copy where its agent can, for any copy when its image requires that.
+    /// Freezes the guest: for a live copy where its agent can, for anything when that is required.
     ///
     /// # Errors
     /// `QUIESCE_FAILED` when it is required and cannot be.
-    pub(super) async fn hold(task: &mut Task, standing: &Standing, live: bool) -> Result<Self> {
+    pub(super) async fn hold(task: &mut Task, standing: &Standing, wish: Wish) -> Result<Self> {
         let (host, instance) = (task.host().clone(), standing.record.spec.id);
-        let required = standing.record.spec.properties.require_quiesce;
+        let Wish { required, live } = wish;
         let mut still = Self {
             instance,
             frozen: None,
@@ -74,18 +84,24 @@ impl Still {
         Ok(still)
     }
 
-    /// Looks whether the copy may be used that was made of a guest `frozen`, or not.
+    /// Looks whether what was made of the disk of a guest `frozen`, or not, may be used.
     ///
     /// # Errors
     /// `QUIESCE_FAILED` when it is required and was not so.
     pub(super) fn check(&self, frozen: bool) -> Result<()> {
         match self.required && !frozen {
-            true => Err(self.refused("they were not, at the moment of the copy")),
+            true => Err(self.refused("they were not, at that moment")),
             false => Ok(()),
         }
     }
 
-    /// Lets go of a guest that was stopped for the copy, and runs again.
+    /// Whether the guest is frozen still: after that time it thaws by itself.
+    pub(super) fn holds(&self, host: &Host) -> bool {
+        let known = host.store.quiesced().borrow().get(&self.instance).copied();
+        self.frozen.is_some() && known.is_some_and(|known| known.until > SystemTime::now())
+    }
+
+    /// Lets go of a guest whose disk is at its moment.
     ///
     /// # Errors
     /// When it cannot be written down.
@@ -98,7 +114,7 @@ impl Still {
 
     fn refused(&self, why: &str) -> Error {
         let id = self.instance;
-        let message = format!("its image requires that the file systems of {id} are frozen: {why}");
+        let message = format!("the file systems of {id} must be frozen for it: {why}");
         let refused = Error::new(Kind::Precondition, "QUIESCE_FAILED", message);
         refused.with("instance_id", id).in_phase(Phase::Quiesce)
     }

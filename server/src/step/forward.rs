@@ -1,0 +1,105 @@
+//! What a crash has cut after the moment from which there is only one way: it is finished, not taken back.
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    definition::{domain_of, plan_of, write},
+    inside::FreezeGuest,
+    mirror::PivotDisk,
+    overlay::{OverlayDisk, is_on, wake},
+};
+use crate::{
+    domain::DiskSource,
+    error::{Error, Result},
+    host::Host,
+    image::layer,
+    model::{InstanceId, InstanceRecord, PowerState},
+    store::BegunStep,
+    task::Step,
+};
+
+/// How an operation ends that is finished.
+#[derive(Debug)]
+pub struct Forward {
+    /// The instance as it is from now on.
+    pub record: InstanceRecord,
+    /// What its caller is told, when that was not written down yet.
+    pub answer: Option<serde_json::Value>,
+}
+
+/// The end of the operation of which these steps were written down, its definition set right; none when what it had done is
+/// to be taken back.
+///
+/// # Errors
+/// When the hypervisor cannot be asked, or the definition cannot be set.
+pub async fn forward(host: &Host, rows: &[BegunStep]) -> Result<Option<Forward>> {
+    let forward = if let Some(step) = find::<PivotDisk>(rows)? {
+        pivoted(host, step).await?
+    } else if let Some(step) = find::<OverlayDisk>(rows)? {
+        overlaid(host, step).await?
+    } else {
+        None
+    };
+    let Some(forward) = forward else {
+        return Ok(None);
+    };
+    define(host, &forward.record).await?;
+    // Nothing that it was frozen for goes on.
+    if let Some(freeze) = find::<FreezeGuest>(rows)? {
+        freeze.revert(host).await?;
+    }
+    Ok(Some(forward))
+}
+
+fn find<S: Step + DeserializeOwned>(rows: &[BegunStep]) -> Result<Option<S>> {
+    let Some(row) = rows.iter().find(|row| row.name == S::NAME) else {
+        return Ok(None);
+    };
+    let read = serde_json::from_str(&row.body);
+    let unread = |e| Error::internal(format!("step {} does not read: {e}", row.name));
+    read.map(Some).map_err(unread)
+}
+
+async fn power(host: &Host, id: InstanceId) -> Result<PowerState> {
+    Ok(host.hypervisor.info(id).await?.state)
+}
+
+/// From a pivot on, both sides are alike; the guest that is off finds all of it on the new one.
+async fn pivoted(host: &Host, step: PivotDisk) -> Result<Option<Forward>> {
+    let id = step.instance;
+    let on = is_on(power(host, id).await?);
+    if on && !host.hypervisor.reads(id, &step.to).await? {
+        return Ok(None);
+    }
+    let (record, answer) = (step.record, None);
+    Ok(Some(Forward { record, answer }))
+}
+
+async fn overlaid(host: &Host, step: OverlayDisk) -> Result<Option<Forward>> {
+    let id = step.instance;
+    let there = match (is_on(power(host, id).await?), &step.to.source) {
+        (true, _) => host.hypervisor.reads(id, &step.to).await?,
+        (false, DiskSource::File(new)) => {
+            new.try_exists().unwrap_or(true) && !layer::is_blank(new).await?
+        }
+        (false, _) => false,
+    };
+    if !there {
+        return Ok(None);
+    }
+    wake(host, (id, step.was)).await?;
+    Ok(Some(Forward {
+        record: step.record,
+        answer: Some(step.answer),
+    }))
+}
+
+/// Gives an instance the definition that goes with its record.
+pub(super) async fn define(host: &Host, record: &InstanceRecord) -> Result<()> {
+    let id = record.spec.id;
+    let plan = plan_of(host, record).await?;
+    let plugged = host.vifs.plugged(id, record.spec.vifs.iter()).await?;
+    let domain = domain_of(host, record, &plan, &plugged).await?;
+    write(host, id, &domain.to_xml())?;
+    Ok(host.hypervisor.define(&domain).await?)
+}
