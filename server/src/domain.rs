@@ -26,7 +26,7 @@ pub use backup::backup;
 pub use device::{Device, Graphics, Rng, Watchdog, WatchdogAction, WatchdogModel};
 pub use disk::{Backing, Burst, Cache, Disk, DiskDevice, DiskSource, Format, IoTune};
 pub use interface::{Bandwidth, Interface, InterfaceSource, Rate};
-pub use machine::{Clock, Cpu, CpuMode, CpuTune, Machine, Timers, Topology};
+pub use machine::{Clock, Cpu, CpuMode, CpuTune, Machine, MemoryModule, Room, Timers, Topology};
 pub use metadata::{METADATA_PREFIX, METADATA_URI, Metadata};
 pub use overlay::overlay;
 pub use read::{Live, LiveInterface, ReadError, read};

@@ -26,8 +26,8 @@ pub use progress::{Amount, Edge, Phase, ProgressEvent};
 pub use secret::Secret;
 pub use spec::{
     Architecture, BlockDevice, BlockSource, DirectKernel, DiskBus, DiskFormat, Flavor, ImageFile,
-    ImageProperties, ImageSource, InjectedFile, InstanceSpec, Limits, MachineType, OsType, Pin,
-    VideoModel, VirtType, WaitFor, WaitTarget,
+    ImageProperties, ImageSource, InjectedFile, InstanceSpec, Limits, MEMORY_MODULE, MachineType,
+    OsType, Pin, VideoModel, VirtType, WaitFor, WaitTarget,
 };
 pub use state::{InstanceRecord, InstanceState, PowerState, Rescue, Wanted};
 pub use unit::Bytes;

@@ -32,7 +32,7 @@ pub use mirror::{MirrorDisk, PivotDisk};
 pub use overlay::OverlayDisk;
 pub use power::{PauseGuest, ReturnGuest, StopGuest, UnpauseGuest};
 pub use rescue::{MakeRescueDisk, forget_rescue};
-pub use resize::{ChangeClaim, GrowDisk};
+pub use resize::{ChangeClaim, GrowDisk, PlugVcpus};
 pub use save::{RestoreGuest, SaveGuest};
 pub use vifs::{PlugVifs, UnplugVif};
 
@@ -75,6 +75,7 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         RestoreGuest::NAME => Begun::read::<RestoreGuest>(row),
         SetAside::NAME => Begun::read::<SetAside>(row),
         ChangeClaim::NAME => Begun::read::<ChangeClaim>(row),
+        PlugVcpus::NAME => Begun::read::<PlugVcpus>(row),
         GrowDisk::NAME => Begun::read::<GrowDisk>(row),
         StopGuest::NAME => Begun::read::<StopGuest>(row),
         WriteGuestFile::NAME => Begun::read::<WriteGuestFile>(row),

@@ -279,6 +279,8 @@ fn spec(image: ImageSource) -> InstanceSpec {
             ephemeral: None,
             swap: None,
             extra_specs: BTreeMap::new(),
+            max_vcpus: None,
+            max_memory: None,
         },
         image: Some(image),
         properties: ImageProperties::default(),

@@ -7,11 +7,12 @@ use tonic::{Code, Status};
 
 use crate::{
     power::state,
-    support::{Sandbox, guest, guest_request, image, reason, until},
+    support::{Sandbox, Shell, guest, guest_request, image, reason, until},
 };
 
 suite! {
     a_disk_grows_under_a_guest_and_processors_come_with_a_restart,
+    processors_and_memory_come_while_the_guest_runs,
     a_guest_is_made_anew_and_the_old_one_comes_back_when_the_new_does_not_boot,
     a_crash_in_the_middle_leaves_the_instance_as_it_was,
 }
@@ -156,6 +157,79 @@ async fn a_disk_grows_under_a_guest_and_processors_come_with_a_restart(sandbox: 
     assert_eq!(phases, [], "it is so already");
     sandbox.destroy(id).await.unwrap();
     sandbox.assert_clean().await;
+}
+
+async fn processors_and_memory_come_while_the_guest_runs(sandbox: &mut Sandbox) {
+    let mut request = guest_request(READY);
+    let roomy = v1::Flavor {
+        vcpus: 1,
+        memory_mib: 256,
+        max_vcpus: 3,
+        max_memory_mib: 1024,
+        ..request.flavor.clone().unwrap()
+    };
+    request.flavor = Some(roomy.clone());
+    let (spawned, _) = sandbox.spawn(request).await.unwrap();
+    let id = &spawned.instance_id;
+    assert_eq!(spawned.flavor.as_ref().unwrap().max_vcpus, 3);
+    let mut shell = Shell::login(sandbox, id).await;
+    let before = number(&mut shell, MEMORY).await;
+    assert_eq!(number(&mut shell, "nproc").await, 1);
+
+    let wanted = v1::Flavor {
+        vcpus: 2,
+        memory_mib: 256 + 128,
+        ..roomy
+    };
+    let request = v1::ResizeRequest {
+        instance_id: id.clone(),
+        flavor: Some(wanted.clone()),
+        mode: v1::ResizeMode::LiveOnly.into(),
+        ..Default::default()
+    };
+    let answers = sandbox.instances().await.resize(request.clone()).await;
+    let done: Result<_, Status> = finish!(answers, v1::resize_response::Event).await;
+    let (grown, phases) = done.unwrap();
+    assert!(!phases.contains(&Phase::Stop), "{phases:?}");
+    assert_eq!(grown.flavor.unwrap(), wanted);
+    assert_eq!(processors(sandbox, id).await, 2);
+    // The guest takes them in its own time.
+    let least = before + (120 << 10);
+    let has = format!("[ $(nproc) = 2 ] && [ $({MEMORY}) -gt {least} ]");
+    shell.run(&format!("until {has}; do sleep 0.1; done")).await;
+    let answers = sandbox.instances().await.resize(request).await;
+    let again: Result<_, Status> = finish!(answers, v1::resize_response::Event).await;
+    assert_eq!(again.unwrap().1, [], "it is so already");
+
+    // The next start has all of it from the begin.
+    let request = v1::RebootRequest {
+        instance_id: id.clone(),
+        kind: v1::RebootKind::Hard.into(),
+        ..Default::default()
+    };
+    let answers = sandbox.instances().await.reboot(request).await;
+    let done: Result<_, Status> = finish!(answers, v1::reboot_response::Event).await;
+    done.unwrap();
+    let again = || async { (log(sandbox, id).await.matches(READY).count() == 2).then_some(()) };
+    until("the guest to boot again", again).await;
+    let mut shell = Shell::login(sandbox, id).await;
+    assert_eq!(number(&mut shell, "nproc").await, 2);
+    assert!(number(&mut shell, MEMORY).await > before + (100 << 10));
+    sandbox.destroy(id).await.unwrap();
+    sandbox.assert_clean().await;
+}
+
+/// Prints what the guest's kernel counts, KiB.
+const MEMORY: &str = "awk '/MemTotal/{print $2}' /proc/meminfo";
+
+/// The number that a command prints in the guest.
+async fn number(shell: &mut Shell, command: &str) -> u64 {
+    let told = shell.run(&format!("echo number:$({command})")).await;
+    let (_, last) = told.rsplit_once("number:").expect("it is printed");
+    let digits: String = last.chars().take_while(char::is_ascii_digit).collect();
+    digits
+        .parse()
+        .unwrap_or_else(|_| panic!("no number: {told}"))
 }
 
 async fn a_guest_is_made_anew_and_the_old_one_comes_back_when_the_new_does_not_boot(

@@ -1,4 +1,5 @@
-//! Resize: another size on the same host. A root disk grows under a running guest; anything else takes a power cycle.
+//! Resize: another size on the same host. Under a running guest a root disk grows, and processors and memory come up to
+//! the most that its flavor says; anything else takes a power cycle.
 
 use async_trait::async_trait;
 
@@ -9,12 +10,15 @@ use super::{
     standing::{Standing, admitted, refused},
 };
 use crate::{
+    domain::{Device, Domain, MemoryModule},
     error::{Details, Error, Kind, Result, Violation},
     host::{Claim, Host},
     hypervisor::StartMode,
-    model::{Bytes, Flavor, InstanceId, InstanceRecord, Limits, PowerState, Verb, Wanted},
-    plan::DiskRole,
-    step::{ChangeClaim, GrowDisk, plan_of},
+    model::{
+        Bytes, Flavor, InstanceId, InstanceRecord, Limits, MEMORY_MODULE, PowerState, Verb, Wanted,
+    },
+    plan::{DiskRole, Plan},
+    step::{AttachDevice, ChangeClaim, GrowDisk, PlugVcpus, RedefineGuest, plan_of},
     task::Task,
 };
 
@@ -37,7 +41,18 @@ struct Change {
     after: InstanceRecord,
     claims: (Claim, Claim),
     grow: Option<GrowDisk>,
-    restart: bool,
+    way: Way,
+}
+
+/// How a guest comes to have other processors and more memory.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    /// It is off, or has what it needs: the next start does it.
+    Later,
+    /// It is given them while it runs.
+    Live(Box<Domain>),
+    /// It is started anew.
+    Restart,
 }
 
 impl Resize {
@@ -69,29 +84,14 @@ impl Resize {
         after.spec.limits = self.limits.clone();
         after.root = Some(wanted).filter(|_| !on_volume);
         let plan = plan_of(host, &after).await?;
-        let on = matches!(standing.power, PowerState::Running | PowerState::Paused);
-        let same = (old.vcpus, old.memory, &old.extra_specs)
-            == (
-                self.flavor.vcpus,
-                self.flavor.memory,
-                &self.flavor.extra_specs,
-            );
-        let restart = on && !same;
-        if restart && !self.may_restart {
-            let message = "only a root disk can grow while the guest runs; processors, memory and extra specs need a restart, which the request does not allow";
-            return Err(Error::new(Kind::Precondition, "NOT_SUPPORTED", message)
-                .with("instance_id", self.instance));
-        }
-        if restart && standing.power == PowerState::Paused {
-            let next = "unpause it first";
-            return Err(refused(Verb::Resize, self.instance, standing.power, next));
-        }
+        let way = self.way(host, standing, (&after, &plan)).await?;
+        let live = devices::is_on(standing.power) && way != Way::Restart;
         let grow = (wanted > root).then(|| plan.disks.iter().find(|d| d.role == DiskRole::Root));
         let grow = grow.flatten().map(|disk| GrowDisk {
             instance: self.instance,
             file_name: disk.file_name.clone(),
             format: disk.format,
-            target: (on && !restart).then(|| disk.target.clone()),
+            target: live.then(|| disk.target.clone()),
             from: root,
             to: wanted,
         });
@@ -103,8 +103,55 @@ impl Resize {
             after,
             claims,
             grow,
-            restart,
+            way,
         })
+    }
+
+    async fn way(
+        &self,
+        host: &Host,
+        standing: &Standing,
+        (after, plan): (&InstanceRecord, &Plan),
+    ) -> Result<Way> {
+        let (old, new) = (&standing.record.spec.flavor, &self.flavor);
+        let machine = |flavor: &Flavor| {
+            let most = (flavor.most_vcpus(), flavor.most_memory());
+            (flavor.vcpus, flavor.memory, most)
+        };
+        let same = machine(old) == machine(new) && old.extra_specs == new.extra_specs;
+        if !devices::is_on(standing.power) || same {
+            return Ok(Way::Later);
+        }
+        let Some(why) = not_live(old, new) else {
+            let domain = devices::domain(host, after, plan).await?;
+            return Ok(Way::Live(Box::new(domain)));
+        };
+        if !self.may_restart {
+            let message = format!("{why} needs a restart, which the request does not allow");
+            return Err(Error::new(Kind::Precondition, "NOT_SUPPORTED", message)
+                .with("instance_id", self.instance));
+        }
+        if standing.power == PowerState::Paused {
+            let next = "unpause it first";
+            return Err(refused(Verb::Resize, self.instance, standing.power, next));
+        }
+        Ok(Way::Restart)
+    }
+
+    /// Gives a running guest what it is to have more: the definition first, and last what it may not let go of again.
+    async fn plug(&self, task: &mut Task, old: &Flavor, domain: Domain) -> Result<()> {
+        let (host, instance) = (task.host().clone(), self.instance);
+        task.run(RedefineGuest::new(&host, domain)).await?;
+        let (from, to) = (old.vcpus, self.flavor.vcpus);
+        if to > from {
+            task.run(PlugVcpus { instance, from, to }).await?;
+        }
+        let (from, to) = (old.memory, self.flavor.memory);
+        if to > from {
+            let device = Device::Memory(MemoryModule { from, to });
+            task.run(AttachDevice { instance, device }).await?;
+        }
+        Ok(())
     }
 
     /// What no resize on the same host can do.
@@ -160,18 +207,43 @@ impl Action for Resize {
             limits: self.limits.clone(),
         })
         .await?;
-        if change.restart {
+        if change.way == Way::Restart {
             ends(task, instance, standing.power).await?;
         }
         if let Some(grow) = change.grow {
             task.run(grow).await?;
         }
-        if change.restart {
-            boots(task, &change.after, StartMode::Running).await?;
-            task.keep(change.after.started(Wanted::Running));
-        } else {
-            task.keep(change.after);
+        match change.way {
+            Way::Later => task.keep(change.after),
+            Way::Live(domain) => {
+                let old = &standing.record.spec.flavor;
+                self.plug(task, old, *domain).await?;
+                task.keep(change.after);
+            }
+            Way::Restart => {
+                boots(task, &change.after, StartMode::Running).await?;
+                task.keep(change.after.started(Wanted::Running));
+            }
         }
         Ok(())
     }
+}
+
+/// What of a change a running guest cannot be given; none when all of it can.
+fn not_live(old: &Flavor, new: &Flavor) -> Option<&'static str> {
+    let more = new.memory.0.checked_sub(old.memory.0);
+    if old.extra_specs != new.extra_specs {
+        return Some("other extra specs");
+    }
+    if new.vcpus < old.vcpus || more.is_none() {
+        return Some("taking away processors or memory");
+    }
+    if new.vcpus > old.most_vcpus() || new.memory > old.most_memory() {
+        return Some("having more than its present max_vcpus or max_memory_mib");
+    }
+    if (new.most_vcpus(), new.most_memory()) != (old.most_vcpus(), old.most_memory()) {
+        return Some("another max_vcpus or max_memory_mib");
+    }
+    let whole = more.is_some_and(|more| more % MEMORY_MODULE.0 == 0);
+    (!whole).then_some("memory in other steps than 128 MiB")
 }

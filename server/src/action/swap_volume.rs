@@ -119,7 +119,7 @@ impl SwapVolume {
 fn disk(domain: &Domain, id: &DiskId) -> Result<Disk> {
     match devices::disk(domain, id.as_str())? {
         Device::Disk(disk) => Ok(*disk),
-        Device::Interface(_) => Err(Error::internal("a disk is no interface")),
+        Device::Interface(_) | Device::Memory(_) => Err(Error::internal("a disk is a disk")),
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! libvirt takes letters, digits, `-` and `_` after `ua-`; ids have dots too. So `_` is written `_u`, and `.` is `_d`.
 
+use super::MemoryModule;
 use crate::model::{DiskId, InterfaceId};
 
 const DISK: &str = "ua-disk-";
@@ -16,6 +17,11 @@ pub(super) fn disk(id: &DiskId) -> String {
 /// An interface's.
 pub(super) fn interface(id: &InterfaceId) -> String {
     alias(INTERFACE, id.as_str())
+}
+
+/// That of memory: what the guest has before and with it, so that the same is not given twice.
+pub(super) fn memory(module: &MemoryModule) -> String {
+    format!("ua-memory-{}-{}", module.from.kib(), module.to.kib())
 }
 
 fn alias(prefix: &str, id: &str) -> String {
@@ -47,7 +53,7 @@ mod tests {
 
     #[test]
     fn what_no_caller_named_has_no_id() {
-        for alias in ["virtio-disk0", "net0", "ua-other", ""] {
+        for alias in ["virtio-disk0", "net0", "ua-other", "ua-memory-1-2", ""] {
             assert_eq!(id_of(alias), None, "{alias}");
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Disk, Interface, alias, write};
+use super::{Disk, Interface, MemoryModule, alias, write};
 use crate::model::Bytes;
 
 /// A device that may come and go while its guest runs.
@@ -12,14 +12,17 @@ pub enum Device {
     Disk(Box<Disk>),
     /// A network interface.
     Interface(Box<Interface>),
+    /// More memory.
+    Memory(MemoryModule),
 }
 
 impl Device {
-    /// The caller's id of it.
+    /// The caller's id of it; memory has none.
     pub fn id(&self) -> &str {
         match self {
             Self::Disk(disk) => disk.id.as_str(),
             Self::Interface(nic) => nic.id.as_str(),
+            Self::Memory(_) => "memory",
         }
     }
 
@@ -28,6 +31,7 @@ impl Device {
         match self {
             Self::Disk(disk) => alias::disk(&disk.id),
             Self::Interface(nic) => alias::interface(&nic.id),
+            Self::Memory(module) => alias::memory(module),
         }
     }
 

@@ -20,6 +20,9 @@ pub struct Machine {
     pub memory: Bytes,
     /// Virtual processors.
     pub vcpus: u32,
+    /// What it may be given of both while it runs.
+    #[serde(default)]
+    pub room: Room,
     /// The processor that it sees; none leaves it to libvirt.
     pub cpu: Option<Cpu>,
     /// Shares and bounds of processor time.
@@ -46,6 +49,24 @@ pub struct Machine {
     pub balloon_period: Option<u32>,
     /// Channel of the QEMU guest agent.
     pub agent_channel: bool,
+}
+
+/// What a guest may be given while it runs; what is none stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// Virtual processors that it has then at most.
+    pub vcpus: Option<u32>,
+    /// Memory that it has then at most.
+    pub memory: Option<Bytes>,
+}
+
+/// Memory that a guest is given while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryModule {
+    /// What it has before.
+    pub from: Bytes,
+    /// What it has with it.
+    pub to: Bytes,
 }
 
 /// The processor that a guest sees.

@@ -9,7 +9,7 @@ use pretty_assertions::assert_eq;
 use super::{
     Backing, Bandwidth, Cache, Clock, Cpu, CpuMode, CpuTune, Disk, DiskDevice, DiskSource, Domain,
     Format, Graphics, Interface, InterfaceSource, IoTune, Kernel, LiveInterface, Machine, Metadata,
-    Rate, ReadError, Rng, Timers, Topology, Watchdog, WatchdogAction, WatchdogModel, read,
+    Rate, ReadError, Rng, Room, Timers, Topology, Watchdog, WatchdogAction, WatchdogModel, read,
 };
 use crate::model::{
     Architecture, Bytes, DiskBus, InstanceId, NicModel, TapName, VideoModel, VirtType,
@@ -41,6 +41,7 @@ impl Domain {
                 emulator: None,
                 memory: Bytes(16 * MIB),
                 vcpus: 1,
+                room: Room::default(),
                 cpu: None,
                 cpu_tune: CpuTune::default(),
                 boot_menu: false,
@@ -243,13 +244,29 @@ fn windows() -> Domain {
     domain
 }
 
+/// A guest that may be given processors and memory while it runs.
+fn growing() -> Domain {
+    let mut domain = Domain::example(id(), VirtType::Qemu);
+    domain.machine.memory = Bytes(256 * MIB);
+    domain.machine.cpu = Some(Cpu {
+        mode: CpuMode::Maximum,
+        topology: None,
+    });
+    domain.machine.room = Room {
+        vcpus: Some(4),
+        memory: Some(Bytes(1024 * MIB)),
+    };
+    domain
+}
+
 /// Every golden file and the domain that it shows.
-fn golden() -> [(&'static str, Domain); 4] {
+fn golden() -> [(&'static str, Domain); 5] {
     [
         ("bare", Domain::example(id(), VirtType::Test)),
         ("kvm_q35_full", full()),
         ("kvm_q35_windows", windows()),
         ("qemu_pc_hostile_words", hostile()),
+        ("qemu_room_to_grow", growing()),
     ]
 }
 

@@ -9,6 +9,10 @@ mod devices;
 
 pub(super) use devices::device;
 
+/// How often a guest can be given memory between two starts. QEMU's own bound is 256, and each slot costs the firmware's
+/// tables a little.
+const MEMORY_SLOTS: &str = "32";
+
 pub(super) fn domain(domain: &Domain) -> String {
     let machine = &domain.machine;
     let mut xml = Xml::new();
@@ -32,7 +36,7 @@ pub(super) fn domain(domain: &Domain) -> String {
         os(xml, domain);
         features(xml, machine);
         if let Some(cpu) = &machine.cpu {
-            processor(xml, cpu);
+            processor(xml, cpu, machine);
         }
         clock(xml, machine);
         // A guest that crashes is stopped and kept for whoever wants to know why.
@@ -45,11 +49,26 @@ pub(super) fn domain(domain: &Domain) -> String {
 }
 
 fn size(xml: &mut Xml, machine: &Machine) {
+    if let Some(most) = machine.room.memory {
+        let most = most.kib().to_string();
+        xml.text(
+            "maxMemory",
+            &[("slots", MEMORY_SLOTS), ("unit", "KiB")],
+            &most,
+        );
+    }
     let memory = machine.memory.kib().to_string();
     xml.text("memory", &[("unit", "KiB")], &memory);
     xml.text("currentMemory", &[("unit", "KiB")], &memory);
     let vcpus = machine.vcpus.to_string();
-    xml.text("vcpu", &[("placement", "static")], &vcpus);
+    match machine.room.vcpus {
+        None => xml.text("vcpu", &[("placement", "static")], &vcpus),
+        Some(most) => xml.text(
+            "vcpu",
+            &[("placement", "static"), ("current", &vcpus)],
+            &most.to_string(),
+        ),
+    }
 }
 
 fn cpu_tune(xml: &mut Xml, tune: &CpuTune) {
@@ -137,7 +156,7 @@ fn features(xml: &mut Xml, machine: &Machine) {
     });
 }
 
-fn processor(xml: &mut Xml, cpu: &Cpu) {
+fn processor(xml: &mut Xml, cpu: &Cpu, machine: &Machine) {
     let (attributes, model): (&[_], _) = match &cpu.mode {
         CpuMode::HostModel => (&[("mode", "host-model")], None),
         CpuMode::HostPassthrough => (&[("mode", "host-passthrough")], None),
@@ -158,6 +177,26 @@ fn processor(xml: &mut Xml, cpu: &Cpu) {
                 ],
             );
         }
+        if machine.room.memory.is_some() {
+            numa(xml, machine);
+        }
+    });
+}
+
+/// Memory that comes later has to come to some cell; there is one, with all that the guest starts with.
+fn numa(xml: &mut Xml, machine: &Machine) {
+    let last = machine.room.vcpus.unwrap_or(machine.vcpus) - 1;
+    let memory = machine.memory.kib().to_string();
+    xml.node("numa", &[], |xml| {
+        xml.leaf(
+            "cell",
+            &[
+                ("id", "0"),
+                ("cpus", &format!("0-{last}")),
+                ("memory", &memory),
+                ("unit", "KiB"),
+            ],
+        );
     });
 }
 

@@ -35,6 +35,10 @@ pub trait Devices {
     /// Whether the guest has the device now; one that is off has none.
     async fn has(&self, id: InstanceId, device: &Device) -> Result<bool>;
 
+    /// Gives a running guest so many processors, or takes what it has more; success when it has as many. `Timeout` when
+    /// it does not let go of those that are taken.
+    async fn set_vcpus(&self, id: InstanceId, vcpus: u32) -> Result<()>;
+
     /// Size of a disk of a running guest, as the guest may see it.
     async fn disk_size(&self, id: InstanceId, target: &str) -> Result<Bytes>;
 

@@ -36,7 +36,7 @@ pub use self::{
 use self::{
     console::Ends,
     fault::Faults,
-    guest::{info, is_on, taps, wrong_state},
+    guest::{is_on, taps, wrong_state},
 };
 use super::{
     Capabilities, GuestInfo, Hearing, Hypervisor, HypervisorError, Link, LiveGuest, News, Result,
@@ -151,6 +151,7 @@ impl Fake {
             domain: None,
             state,
             live: None,
+            vcpus: None,
         };
         self.guests.lock().insert(id, guest);
     }
@@ -291,6 +292,7 @@ impl Hypervisor for Fake {
                 domain: Some(domain.clone()),
                 state: PowerState::Shutdown,
                 live: None,
+                vcpus: None,
             });
             let Some(present) = &mut guest.domain else {
                 return Err(HypervisorError::Foreign(domain.id));
@@ -366,15 +368,16 @@ impl Hypervisor for Fake {
 
     async fn info(&self, id: InstanceId) -> Result<GuestInfo> {
         self.enter("info").await?;
-        let found = self.ours(id, |held, domain| info(*held, domain))?;
+        let found = self.guest(id, |guest| guest.info())?;
+        let found = found.ok_or(HypervisorError::NotFound(id))?;
         self.faults.leave("info").map(|()| found)
     }
 
     async fn infos(&self, ids: Vec<InstanceId>) -> Result<Vec<(InstanceId, GuestInfo)>> {
         self.enter("infos").await?;
         let found = ids.into_iter().filter_map(|id| {
-            let found = self.ours(id, |held, domain| info(*held, domain));
-            found.ok().map(|found| (id, found))
+            let found = self.guest(id, |guest| guest.info());
+            found.ok().flatten().map(|found| (id, found))
         });
         let found = found.collect();
         self.faults.leave("infos").map(|()| found)
@@ -383,10 +386,9 @@ impl Hypervisor for Fake {
     async fn list(&self) -> Result<Vec<(InstanceId, GuestInfo)>> {
         self.enter("list").await?;
         let all = self.snapshot();
-        let ours = all.iter().filter_map(|(id, guest)| {
-            let domain = guest.domain.as_ref()?;
-            Some((*id, info(guest.state, domain)))
-        });
+        let ours = all
+            .iter()
+            .filter_map(|(id, guest)| Some((*id, guest.info()?)));
         let listed = ours.collect();
         self.faults.leave("list").map(|()| listed)
     }

@@ -26,6 +26,27 @@ pub struct Flavor {
     pub swap: Option<Bytes>,
     /// The extra specs, all of them known and honoured.
     pub extra_specs: BTreeMap<String, String>,
+    /// Virtual CPUs that it may be given while it runs; none for no more than it has.
+    #[serde(default)]
+    pub max_vcpus: Option<u32>,
+    /// Memory that it may be given while it runs; none for no more than it has.
+    #[serde(default)]
+    pub max_memory: Option<Bytes>,
+}
+
+/// What guests take memory in while they run: the smallest block that Linux has for it.
+pub const MEMORY_MODULE: Bytes = Bytes(128 << 20);
+
+impl Flavor {
+    /// Virtual CPUs that it may have without a restart.
+    pub fn most_vcpus(&self) -> u32 {
+        self.max_vcpus.unwrap_or_default().max(self.vcpus)
+    }
+
+    /// Memory that it may have without a restart.
+    pub fn most_memory(&self) -> Bytes {
+        self.max_memory.unwrap_or_default().max(self.memory)
+    }
 }
 
 /// Formats of disk images.

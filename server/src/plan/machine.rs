@@ -4,7 +4,9 @@ use super::{
     CpuChoice, DiskPlan, Faults, PlanError, PlanSettings, VifPlan, extra_specs, extra_specs::Wishes,
 };
 use crate::{
-    domain::{Clock, Cpu, CpuMode, Graphics, Machine, Timers, Topology, Watchdog, WatchdogModel},
+    domain::{
+        Clock, Cpu, CpuMode, Graphics, Machine, Room, Timers, Topology, Watchdog, WatchdogModel,
+    },
     hypervisor::Capabilities,
     model::{DiskBus, InstanceSpec, MachineType, NicModel, OsType, VirtType},
 };
@@ -33,11 +35,16 @@ pub(super) fn plan(
     } = host;
     let flavor = &spec.flavor;
     let virt = capabilities.virt_type;
-    if flavor.vcpus > MOST_VCPUS {
-        let why = format!("must be at most {MOST_VCPUS}: no board here has room for more");
-        faults.add("flavor.vcpus", why);
+    for (field, vcpus) in [
+        ("flavor.vcpus", flavor.vcpus),
+        ("flavor.max_vcpus", flavor.max_vcpus.unwrap_or_default()),
+    ] {
+        if vcpus > MOST_VCPUS {
+            let why = format!("must be at most {MOST_VCPUS}: no board here has room for more");
+            faults.add(field, why);
+        }
     }
-    let topology = topology(flavor.vcpus, wishes, faults);
+    let topology = topology(flavor.most_vcpus(), wishes, faults);
     let windows = spec.properties.os == OsType::Windows;
     Ok(Machine {
         virt,
@@ -46,6 +53,10 @@ pub(super) fn plan(
         emulator: capabilities.emulator.clone(),
         memory: flavor.memory,
         vcpus: flavor.vcpus,
+        room: Room {
+            vcpus: flavor.max_vcpus,
+            memory: flavor.max_memory,
+        },
         cpu: cpu(virt, &settings.cpu, topology)?,
         cpu_tune: wishes.cpu,
         boot_menu: wishes.boot_menu,

@@ -39,6 +39,8 @@ pub(super) fn spec() -> InstanceSpec {
             ephemeral: None,
             swap: None,
             extra_specs: [].into(),
+            max_vcpus: None,
+            max_memory: None,
         },
         image: Some(ImageSource {
             file: image_file(),

@@ -1,4 +1,4 @@
-//! The instance takes another share of the host, and its root disk grows.
+//! The instance takes another share of the host; its guest is given processors, and its root disk grows.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     host::{Claim, Host},
     image::{DiskRef, ImageBackend, Qcow2, Raw},
-    model::{Bytes, DiskFormat, InstanceId, Limits, Phase},
+    model::{Bytes, DiskFormat, InstanceId, Limits, Phase, PowerState},
     task::{Cx, Step},
 };
 
@@ -41,6 +41,38 @@ impl Step for ChangeClaim {
     async fn revert(&self, host: &Host) -> Result<()> {
         host.claims.restore(self.instance, self.before);
         Ok(())
+    }
+}
+
+/// Gives a running guest more processors.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlugVcpus {
+    /// Whose.
+    pub instance: InstanceId,
+    /// What it has.
+    pub from: u32,
+    /// What it will have.
+    pub to: u32,
+}
+
+#[async_trait]
+impl Step for PlugVcpus {
+    type Output = ();
+    const NAME: &'static str = "plug vcpus";
+    const PHASE: Phase = Phase::Attach;
+
+    async fn apply(&self, cx: Cx<'_>) -> Result<()> {
+        let plugged = cx.host.hypervisor.set_vcpus(self.instance, self.to);
+        Ok(plugged.await?)
+    }
+
+    async fn revert(&self, host: &Host) -> Result<()> {
+        let guest = host.hypervisor.info(self.instance).await?;
+        let on = matches!(guest.state, PowerState::Running | PowerState::Paused);
+        if !on || guest.num_cpu <= self.from {
+            return Ok(());
+        }
+        Ok(host.hypervisor.set_vcpus(self.instance, self.from).await?)
     }
 }
 

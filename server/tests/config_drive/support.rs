@@ -63,6 +63,8 @@ pub(crate) fn spec() -> InstanceSpec {
             ephemeral: None,
             swap: None,
             extra_specs: BTreeMap::new(),
+            max_vcpus: None,
+            max_memory: None,
         },
         image: Some(ImageSource {
             file: ImageFile {

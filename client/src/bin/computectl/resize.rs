@@ -19,6 +19,12 @@ pub(crate) struct ResizeArgs {
     /// Memory, MiB. Default: as it is.
     #[arg(long)]
     memory_mib: Option<u64>,
+    /// Virtual CPUs that it may be given while it runs. Default: as they are.
+    #[arg(long)]
+    max_vcpus: Option<u32>,
+    /// Memory that it may be given while it runs, MiB. Default: as it is.
+    #[arg(long)]
+    max_memory_mib: Option<u64>,
     /// Root disk, GiB; it only grows. Default: as it is.
     #[arg(long)]
     root_gib: Option<u64>,
@@ -44,6 +50,12 @@ pub(crate) async fn run(args: ResizeArgs, session: &Session, out: &mut Out) -> R
     let mut flavor = present.flavor.unwrap_or_default();
     flavor.vcpus = args.vcpus.unwrap_or(flavor.vcpus);
     flavor.memory_mib = args.memory_mib.unwrap_or(flavor.memory_mib);
+    flavor.max_vcpus = most(args.max_vcpus, flavor.max_vcpus, flavor.vcpus);
+    flavor.max_memory_mib = most(
+        args.max_memory_mib,
+        flavor.max_memory_mib,
+        flavor.memory_mib,
+    );
     flavor.root_gib = args.root_gib.unwrap_or(flavor.root_gib);
     flavor.name = args.flavor.unwrap_or(flavor.name);
     let mode = if args.may_restart {
@@ -70,4 +82,13 @@ pub(crate) async fn run(args: ResizeArgs, session: &Session, out: &mut Out) -> R
     };
     let instance = long.run(out).await?;
     show::tell(&instance, out)
+}
+
+/// What is not asked for stays as it is, and is raised by a size beyond it.
+fn most<T: Ord + Default>(asked: Option<T>, present: T, size: T) -> T {
+    match asked {
+        Some(asked) => asked,
+        None if present == T::default() => present,
+        None => present.max(size),
+    }
 }

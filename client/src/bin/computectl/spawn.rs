@@ -101,6 +101,12 @@ pub(crate) struct FlavorArgs {
     /// Memory, MiB. Default: 512.
     #[arg(long)]
     memory_mib: Option<u64>,
+    /// Virtual processors that it may be given while it runs. Default: no more than it has.
+    #[arg(long)]
+    max_vcpus: Option<u32>,
+    /// Memory that it may be given while it runs, MiB. Default: no more than it has.
+    #[arg(long)]
+    max_memory_mib: Option<u64>,
     /// Root disk, GiB. Default: the image's virtual size. A volume has its own.
     #[arg(long)]
     root_gib: Option<u64>,

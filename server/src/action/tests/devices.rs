@@ -139,7 +139,7 @@ fn names(t: &TestHost, id: InstanceId) -> (Vec<String>, Vec<String>) {
     let live = guest.live.into_iter().flatten();
     let disks = live.filter_map(|(_, device)| match device {
         Device::Disk(disk) => Some(name(&disk)),
-        Device::Interface(_) => None,
+        Device::Interface(_) | Device::Memory(_) => None,
     });
     let mut live: Vec<_> = disks.collect();
     live.sort();

@@ -5,7 +5,7 @@ use pretty_assertions::assert_eq;
 use super::{assert_unwinds, inhabited};
 use crate::{
     action::{Action, Resize},
-    model::{Bytes, Flavor, InstanceId, Limits, PowerState},
+    model::{Bytes, Flavor, InstanceId, Limits, MEMORY_MODULE, PowerState},
     testing::TestHost,
 };
 
@@ -46,6 +46,68 @@ async fn more_processors_come_with_a_restart_and_are_claimed() {
     assert_eq!(t.host.claims.held().vcpus, held.vcpus + 2);
     let guest = t.host.hypervisor.info(id).await.unwrap();
     assert_eq!((guest.num_cpu, guest.state), (3, PowerState::Running));
+}
+
+/// A guest that may be given more while it runs.
+async fn roomy(t: &TestHost) -> InstanceId {
+    let mut spec = t.spec();
+    spec.flavor.max_vcpus = Some(4);
+    spec.flavor.max_memory = Some(Bytes(spec.flavor.memory.0 + 8 * MEMORY_MODULE.0));
+    t.spawned(spec).await
+}
+
+fn more(flavor: &mut Flavor) {
+    flavor.vcpus = 3;
+    flavor.memory = Bytes(flavor.memory.0 + 2 * MEMORY_MODULE.0);
+}
+
+#[tokio::test]
+async fn a_live_resize_unwinds_from_every_step() {
+    let t = inhabited().await;
+    let id = roomy(&t).await;
+    let steps = assert_unwinds(&t, async |t| Resize {
+        may_restart: false,
+        ..resize(t, id, more).await
+    });
+    assert_eq!(steps.await, 4, "claim, definition, processors, memory");
+}
+
+#[tokio::test]
+async fn processors_and_memory_come_live_up_to_the_most_that_the_flavor_says() {
+    let t = inhabited().await;
+    let id = roomy(&t).await;
+    let live = async |change: fn(&mut Flavor)| {
+        let action = Resize {
+            may_restart: false,
+            ..resize(&t, id, change).await
+        };
+        let mut task = t.task(&action).await;
+        let done = action.run(&mut task).await;
+        if let Some(kept) = task.kept() {
+            t.host.store.put_instance(kept.clone()).await.unwrap();
+        }
+        done.map_err(|e| (e.reason().to_owned(), e.to_string()))
+    };
+    live(more).await.unwrap();
+    let guest = t.host.hypervisor.info(id).await.unwrap();
+    assert_eq!((guest.num_cpu, guest.state), (3, PowerState::Running));
+    live(more).await.unwrap();
+    type Ask = fn(&mut Flavor);
+    let refusals: [(Ask, &str); 5] = [
+        (|f| f.vcpus = 2, "taking away"),
+        (|f| f.vcpus = 5, "present max_vcpus"),
+        (|f| f.max_vcpus = Some(8), "another max_vcpus"),
+        (|f| f.memory.0 += 1 << 20, "128 MiB"),
+        (
+            |f| f.extra_specs = [("hw:boot_menu".to_owned(), "true".to_owned())].into(),
+            "extra specs",
+        ),
+    ];
+    for (change, words) in refusals {
+        let (reason, message) = live(change).await.unwrap_err();
+        assert_eq!(reason, "NOT_SUPPORTED");
+        assert!(message.contains(words), "{message}");
+    }
 }
 
 #[tokio::test]

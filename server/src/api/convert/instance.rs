@@ -87,6 +87,8 @@ fn flavor(flavor: &Flavor) -> v1::Flavor {
         ephemeral_gib: size(flavor.ephemeral, 30),
         swap_mib: size(flavor.swap, 20),
         extra_specs: flavor.extra_specs.clone().into_iter().collect(),
+        max_vcpus: flavor.max_vcpus.unwrap_or_default(),
+        max_memory_mib: size(flavor.max_memory, 20),
     }
 }
 

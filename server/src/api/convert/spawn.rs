@@ -13,8 +13,8 @@ use super::{
 use crate::{
     error::Error,
     model::{
-        Bytes, Flavor, ImageSource, InjectedFile, InstanceSpec, Limits, Phase, RequestId, Secret,
-        WaitFor, WaitTarget,
+        Bytes, Flavor, ImageSource, InjectedFile, InstanceSpec, Limits, MEMORY_MODULE, Phase,
+        RequestId, Secret, WaitFor, WaitTarget,
     },
     plan,
 };
@@ -199,7 +199,7 @@ pub(crate) fn flavor(faults: &mut Faults, flavor: Option<v1::Flavor>) -> Option<
         faults.wrong("flavor", "is required");
         return None;
     };
-    let name = faults.text("flavor.name", flavor.name, 255);
+    let name = faults.text("flavor.name", flavor.name.clone(), 255);
     if !matches!(flavor.vcpus, 1..=1024) {
         faults.wrong("flavor.vcpus", "must be 1 to 1024");
     }
@@ -230,6 +230,7 @@ pub(crate) fn flavor(faults: &mut Faults, flavor: Option<v1::Flavor>) -> Option<
         (flavor.swap_mib, 1_048_576),
         Bytes::from_mib,
     );
+    let (max_vcpus, max_memory) = most(faults, &flavor);
     let extra_specs = pairs(faults, "flavor.extra_specs", flavor.extra_specs);
     Some(Flavor {
         name: name?,
@@ -239,7 +240,29 @@ pub(crate) fn flavor(faults: &mut Faults, flavor: Option<v1::Flavor>) -> Option<
         ephemeral: ephemeral?,
         swap: swap?,
         extra_specs: extra_specs?,
+        max_vcpus,
+        max_memory,
     })
+}
+
+/// What it may be given while it runs; none when that is no more than it has.
+fn most(faults: &mut Faults, flavor: &v1::Flavor) -> (Option<u32>, Option<Bytes>) {
+    let vcpus = flavor.max_vcpus;
+    if vcpus != 0 && !(flavor.vcpus..=1024).contains(&vcpus) {
+        faults.wrong("flavor.max_vcpus", "must be 0, or vcpus to 1024");
+    }
+    let memory = flavor.max_memory_mib;
+    let more = memory.checked_sub(flavor.memory_mib);
+    let whole = more.is_some_and(|more| more % (MEMORY_MODULE.0 >> 20) == 0);
+    if memory != 0 && (!whole || memory > 16_777_216) {
+        let why = "must be 0, or memory_mib and a multiple of 128, up to 16777216";
+        faults.wrong("flavor.max_memory_mib", why);
+    }
+    let memory = (memory > flavor.memory_mib).then_some(memory);
+    (
+        (vcpus > flavor.vcpus).then_some(vcpus),
+        memory.and_then(Bytes::from_mib),
+    )
 }
 
 pub(crate) fn injected_files(

@@ -3,11 +3,11 @@
 use super::{
     super::{
         Backing, Bandwidth, Device, Disk, DiskDevice, DiskSource, Domain, Graphics, Interface,
-        InterfaceSource, Machine, Rate, Rng, alias, interface, xml::Xml,
+        InterfaceSource, Machine, MemoryModule, Rate, Rng, alias, interface, xml::Xml,
     },
     path,
 };
-use crate::model::{DiskBus, NbdServer, VideoModel};
+use crate::model::{Bytes, DiskBus, NbdServer, VideoModel};
 
 pub(super) fn write(xml: &mut Xml, domain: &Domain) {
     let machine = &domain.machine;
@@ -38,8 +38,20 @@ pub(in super::super) fn device(device: &Device) -> String {
     match device {
         Device::Disk(one) => disk(&mut xml, one),
         Device::Interface(one) => nic(&mut xml, one),
+        Device::Memory(one) => memory(&mut xml, *one),
     }
     xml.finish()
+}
+
+fn memory(xml: &mut Xml, module: MemoryModule) {
+    xml.node("memory", &[("model", "dimm")], |xml| {
+        xml.node("target", &[], |xml| {
+            let size = Bytes(module.to.0.saturating_sub(module.from.0)).kib();
+            xml.text("size", &[("unit", "KiB")], &size.to_string());
+            xml.text("node", &[], "0");
+        });
+        xml.leaf("alias", &[("name", &alias::memory(&module))]);
+    });
 }
 
 fn disk(xml: &mut Xml, disk: &Disk) {

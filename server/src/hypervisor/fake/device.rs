@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Fake, FakeGuest, wrong_state};
+use super::{Fake, FakeGuest, is_on, wrong_state};
 use crate::{
     domain::Device,
     hypervisor::{
@@ -75,6 +75,18 @@ impl Devices for Fake {
         self.enter("has").await?;
         let has = self.guest(id, |guest| guest.has(device))?;
         self.faults.leave("has").map(|()| has)
+    }
+
+    async fn set_vcpus(&self, id: InstanceId, vcpus: u32) -> Result<()> {
+        self.enter("set_vcpus").await?;
+        self.guest(id, |guest| match is_on(guest.state) {
+            true => {
+                guest.vcpus = Some(vcpus);
+                Ok(())
+            }
+            false => Err(wrong_state(id, "domain is not running")),
+        })??;
+        self.faults.leave("set_vcpus")
     }
 
     async fn disk_size(&self, id: InstanceId, target: &str) -> Result<Bytes> {

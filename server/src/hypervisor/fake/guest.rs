@@ -17,6 +17,8 @@ pub struct FakeGuest {
     pub state: PowerState,
     /// The devices that it has while it runs, by the hypervisor's names.
     pub live: Option<BTreeMap<String, Device>>,
+    /// The processors that it has while it runs.
+    pub vcpus: Option<u32>,
 }
 
 impl FakeGuest {
@@ -24,9 +26,24 @@ impl FakeGuest {
     pub(super) fn settle(&mut self) {
         if !is_on(self.state) {
             self.live = None;
+            self.vcpus = None;
         } else if let (Some(domain), None) = (&self.domain, &self.live) {
             self.live = Some(devices(domain));
+            self.vcpus = Some(domain.machine.vcpus);
         }
+    }
+
+    /// None when the domain is not ours.
+    pub(super) fn info(&self) -> Option<GuestInfo> {
+        let machine = &self.domain.as_ref()?.machine;
+        let memory = machine.memory.kib();
+        Some(GuestInfo {
+            state: self.state,
+            max_mem_kib: memory,
+            mem_kib: memory,
+            num_cpu: self.vcpus.unwrap_or(machine.vcpus),
+            cpu_time_ns: 0,
+        })
     }
 
     pub(super) fn has(&self, device: &Device) -> bool {
@@ -50,17 +67,6 @@ pub(super) fn wrong_state(guest: InstanceId, message: &str) -> HypervisorError {
     HypervisorError::State {
         guest,
         message: message.to_owned(),
-    }
-}
-
-pub(super) fn info(state: PowerState, domain: &Domain) -> GuestInfo {
-    let memory = domain.machine.memory.kib();
-    GuestInfo {
-        state,
-        max_mem_kib: memory,
-        mem_kib: memory,
-        num_cpu: domain.machine.vcpus,
-        cpu_time_ns: 0,
     }
 }
 

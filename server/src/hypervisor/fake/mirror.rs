@@ -18,7 +18,7 @@ impl FakeGuest {
         let live = self.live.as_mut()?.values_mut();
         let mut disks = live.filter_map(|device| match device {
             Device::Disk(disk) => Some(&mut **disk),
-            Device::Interface(_) => None,
+            Device::Interface(_) | Device::Memory(_) => None,
         });
         disks.find(|disk| disk.target == target)
     }

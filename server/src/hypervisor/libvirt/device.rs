@@ -84,6 +84,16 @@ impl Devices for Libvirt {
         self.call(call, has).await
     }
 
+    async fn set_vcpus(&self, id: InstanceId, vcpus: u32) -> Result<()> {
+        let call = Call::of(Kind::Monitor, "virDomainSetVcpusFlags", id);
+        let set = move |conn: &Connect| {
+            let domain = must(ours(conn, id)?, id)?;
+            let set = domain.set_vcpus_flags(vcpus, sys::VIR_DOMAIN_AFFECT_LIVE);
+            Ok(set.map(drop)?)
+        };
+        self.call(call, set).await
+    }
+
     async fn disk_size(&self, id: InstanceId, target: &str) -> Result<Bytes> {
         let target = target.to_owned();
         let call = Call::reading(Kind::Monitor, "virDomainGetBlockInfo", id);
@@ -110,7 +120,8 @@ impl Devices for Libvirt {
 fn has(domain: &Handle, alias: &str) -> Result<bool, Fault> {
     let definition = super::guest::definition(domain, super::guest::PATIENCE)?;
     let definition = Element::parse(&definition).map_err(|e| unreadable(&e))?;
-    let kinds: [&[&str]; 2] = [
+    let kinds: [&[&str]; 3] = [
+        &["devices", "memory", "alias"],
         &["devices", "disk", "alias"],
         &["devices", "interface", "alias"],
     ];

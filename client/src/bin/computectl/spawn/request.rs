@@ -172,7 +172,9 @@ impl FlavorArgs {
         } else if flavor.memory_mib == 0 {
             flavor.memory_mib = MEMORY_MIB;
         }
+        flavor.max_vcpus = self.max_vcpus.unwrap_or(flavor.max_vcpus);
         for (from, to) in [
+            (self.max_memory_mib, &mut flavor.max_memory_mib),
             (self.root_gib, &mut flavor.root_gib),
             (self.ephemeral_gib, &mut flavor.ephemeral_gib),
             (self.swap_mib, &mut flavor.swap_mib),
