@@ -44,7 +44,7 @@ pub(super) fn disk(domain: &Domain, record: &InstanceRecord, volume: VolumeId) -
     let device = devices::volume_of(&record.spec, volume).ok_or_else(missing)?;
     match devices::disk(domain, device.id.as_str())? {
         Device::Disk(disk) => Ok(*disk),
-        Device::Interface(_) => Err(Error::internal("a disk is no interface")),
+        Device::Interface(_) | Device::Memory(_) => Err(Error::internal("a disk is a disk")),
     }
 }
 
