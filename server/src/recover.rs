@@ -7,6 +7,7 @@
 //!   the host's power       ──▶ succeeded if the host has started since; else failed, interrupted
 //!   swap of a volume       ──▶ finished when the guest goes on with the new one, or is off; else undone
 //!   snapshot of a volume   ──▶ finished when the guest goes on in the new file; else undone
+//!   merge of its files     ──▶ finished when the guest is without the one that goes; else undone
 //!   any other change       ──▶ undone; the operation failed, interrupted, and says how the guest stands
 //!
 //! Nothing is begun, and no guest is judged, before the hypervisor answers and has found its own guests again: unreachable

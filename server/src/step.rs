@@ -10,6 +10,7 @@ mod forward;
 mod guest;
 mod image;
 pub mod inside;
+mod merge;
 mod mirror;
 mod overlay;
 mod power;
@@ -28,6 +29,7 @@ pub use forward::forward;
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
 pub use inside::{FreezeGuest, UpdateFolder, WriteGuestFile};
+pub use merge::{Cold, MergeFiles, MergeLayers};
 pub use mirror::{MirrorDisk, PivotDisk};
 pub use overlay::OverlayDisk;
 pub use power::{PauseGuest, ReturnGuest, StopGuest, UnpauseGuest};
@@ -60,6 +62,8 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         AttachDevice::NAME => Begun::read::<AttachDevice>(row),
         DetachDevice::NAME => Begun::read::<DetachDevice>(row),
         MirrorDisk::NAME => Begun::read::<MirrorDisk>(row),
+        MergeLayers::NAME => Begun::read::<MergeLayers>(row),
+        MergeFiles::NAME => Begun::read::<MergeFiles>(row),
         OverlayDisk::NAME => Begun::read::<OverlayDisk>(row),
         PivotDisk::NAME => Begun::read::<PivotDisk>(row),
         ResizeDisk::NAME => Begun::read::<ResizeDisk>(row),

@@ -54,4 +54,5 @@ mod swap;
 mod system;
 mod telemetry;
 mod volume_root;
+mod volume_snapshot;
 mod web;

@@ -4,6 +4,7 @@ mod change;
 mod devices;
 mod inside;
 mod layers;
+mod merges;
 mod rebuild;
 mod rescue;
 mod resize;

@@ -58,6 +58,7 @@ const SERVED: &[(&str, &[&str])] = &[
             "AttachInterface",
             "DetachInterface",
             "CreateVolumeSnapshot",
+            "DeleteVolumeSnapshot",
             "ListDisks",
             "ListInterfaces",
         ],

@@ -51,6 +51,13 @@ impl DeviceService for Api {
         self.do_create_volume_snapshot(request).await
     }
 
+    async fn delete_volume_snapshot(
+        &self,
+        request: Request<v1::DeleteVolumeSnapshotRequest>,
+    ) -> Streamed<v1::DeleteVolumeSnapshotResponse> {
+        self.do_delete_volume_snapshot(request).await
+    }
+
     async fn attach_interface(
         &self,
         request: Request<v1::AttachInterfaceRequest>,

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::Result;
 use crate::{domain::Disk, model::InstanceId};
 
 /// Which files of a disk become one. No content is lost on the way: until it is done, the files are read as before.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Merge {
     /// The file that the guest writes to takes all that lies between it and `base`, or all that it rests on.
     Up {

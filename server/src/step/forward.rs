@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use super::{
     definition::{domain_of, plan_of, write},
     inside::FreezeGuest,
+    merge::MergeLayers,
     mirror::PivotDisk,
     overlay::{OverlayDisk, is_on, wake},
 };
@@ -37,6 +38,8 @@ pub async fn forward(host: &Host, rows: &[BegunStep]) -> Result<Option<Forward>>
         pivoted(host, step).await?
     } else if let Some(step) = find::<OverlayDisk>(rows)? {
         overlaid(host, step).await?
+    } else if let Some(step) = find::<MergeLayers>(rows)? {
+        merged(host, step).await?
     } else {
         None
     };
@@ -88,6 +91,19 @@ async fn overlaid(host: &Host, step: OverlayDisk) -> Result<Option<Forward>> {
         return Ok(None);
     }
     wake(host, (id, step.was)).await?;
+    Ok(Some(Forward {
+        record: step.record,
+        answer: Some(step.answer),
+    }))
+}
+
+/// A merge that is done cannot be taken back; one that is under way goes on in QEMU, and is stopped with its undo.
+async fn merged(host: &Host, step: MergeLayers) -> Result<Option<Forward>> {
+    if !step.is_done(host).await? {
+        return Ok(None);
+    }
+    step.finish(host).await?;
+    wake(host, (step.instance, step.was)).await?;
     Ok(Some(Forward {
         record: step.record,
         answer: Some(step.answer),

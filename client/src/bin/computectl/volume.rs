@@ -30,6 +30,8 @@ pub(crate) enum VolumeCommand {
     Swap(SwapArgs),
     /// Let a guest go on in a new file over a volume, whose old file is the snapshot.
     CreateSnapshot(volume_snapshot::CreateArgs),
+    /// Merge two files of a volume, so that a snapshot's file is not needed; an absent one is a success.
+    DeleteSnapshot(volume_snapshot::DeleteArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -175,6 +177,7 @@ pub(crate) async fn volume(
         VolumeCommand::Extend(args) => extend(args, session, out).await,
         VolumeCommand::Swap(args) => swap(args, session, out).await,
         VolumeCommand::CreateSnapshot(args) => volume_snapshot::create(args, session, out).await,
+        VolumeCommand::DeleteSnapshot(args) => volume_snapshot::delete(args, session, out).await,
     }
 }
 

@@ -1,12 +1,17 @@
-//! CreateVolumeSnapshot.
+//! CreateVolumeSnapshot and DeleteVolumeSnapshot.
 
 use computedriver::v1;
 use tonic::Request;
 
-use super::super::{Api, convert::Faults, status::status, work::Reply};
+use super::super::{
+    Api,
+    convert::Faults,
+    status::status,
+    work::{Reply, Streamed},
+};
 use crate::{
-    action::{CreateVolumeSnapshot, VolumeSnapshotted},
-    model::{SnapshotId, VolumeId},
+    action::{CreateVolumeSnapshot, DeleteVolumeSnapshot, DeletedBefore, VolumeSnapshotted},
+    model::{OperationRecord, SnapshotId, VolumeId},
 };
 
 /// A file's name without a folder.
@@ -28,7 +33,44 @@ fn create(faults: &mut Faults, asked: &mut v1::CreateVolumeSnapshotRequest) -> O
     Some((volume?, snapshot?, file?))
 }
 
+type Merge = (VolumeId, SnapshotId, (String, Option<String>));
+
+fn delete(faults: &mut Faults, asked: &mut v1::DeleteVolumeSnapshotRequest) -> Option<Merge> {
+    let volume = faults.take("volume_id", asked.volume_id.parse());
+    let snapshot = faults.take("snapshot_id", asked.snapshot_id.parse());
+    let gone = file(faults, "file_to_merge", &asked.file_to_merge);
+    let into = match asked.merge_target_file.as_str() {
+        "" => Some(None),
+        name => file(faults, "merge_target_file", name).map(Some),
+    };
+    Some((volume?, snapshot?, (gone?, into?)))
+}
+
 impl Api {
+    pub(super) async fn do_delete_volume_snapshot(
+        &self,
+        request: Request<v1::DeleteVolumeSnapshotRequest>,
+    ) -> Streamed<v1::DeleteVolumeSnapshotResponse> {
+        let (asked, (volume, snapshot, (file, target))) =
+            self.asked(request, delete).map_err(|e| status(&e))?;
+        let action = DeleteVolumeSnapshot {
+            instance: asked.id,
+            volume,
+            snapshot,
+            file,
+            target,
+        };
+        let last = move |_: Api, ended: OperationRecord| async move {
+            let DeletedBefore { absent } = ended.answer()?;
+            let snapshot_id = snapshot.to_string();
+            Ok(v1::VolumeSnapshotDeleted {
+                snapshot_id,
+                absent,
+            })
+        };
+        self.told(asked, action, last).await
+    }
+
     pub(super) async fn do_create_volume_snapshot(
         &self,
         request: Request<v1::CreateVolumeSnapshotRequest>,
