@@ -4,6 +4,7 @@
 //! what its caller says, is refused while nothing has been touched: QEMU's monitor would wait for it, and the guest with
 //! it. Nothing is left on the host by looking, so nothing has to be disconnected.
 
+mod again;
 mod error;
 mod layer;
 mod local;

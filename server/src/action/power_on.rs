@@ -8,7 +8,7 @@ use super::{
     standing::{admitted, power, present},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     hypervisor::StartMode,
     model::{InstanceId, InstanceRecord, Phase, PowerState, Verb, Wanted},
     step::{PlugVifs, RedefineGuest, StartGuest, StopGuest, domain_of, plan_of},
@@ -36,8 +36,8 @@ impl Action for PowerOn {
             task.keep(standing.record.wanting(Wanted::Running));
             return Ok(());
         }
-        boots(task, &standing.record, StartMode::Running).await?;
-        task.keep(standing.record.started(Wanted::Running));
+        let record = boots(task, &standing.record, StartMode::Running).await?;
+        task.keep(record.started(Wanted::Running));
         Ok(())
     }
 }
@@ -71,7 +71,7 @@ impl Action for BringBack {
             task.run(StopGuest { instance, was }).await?;
         }
         if is_off(was) {
-            boots(task, &record, mode).await?;
+            let record = boots(task, &record, mode).await?;
             task.keep(record.started(record.wanted));
         }
         Ok(())
@@ -84,20 +84,30 @@ pub fn is_off(power: PowerState) -> bool {
     matches!(power, Shutdown | NoState | Crashed)
 }
 
-/// Starts a guest that is off, from a definition made anew.
-pub(super) async fn boots(task: &mut Task, record: &InstanceRecord, mode: StartMode) -> Result<()> {
+/// Starts a guest that is off, from a definition made anew. Answers with the instance as it is with that.
+pub(super) async fn boots(
+    task: &mut Task,
+    record: &InstanceRecord,
+    mode: StartMode,
+) -> Result<InstanceRecord> {
     let instance = record.spec.id;
-    redefines(task, record).await?;
+    let record = redefines(task, record).await?;
     task.run(StartGuest { instance, mode }).await?;
     task.report().mark(Phase::Running, "the guest runs");
-    Ok(())
+    Ok(record)
 }
 
-/// Gives a guest that is off a definition made anew.
-pub(super) async fn redefines(task: &mut Task, record: &InstanceRecord) -> Result<()> {
+/// Gives a guest that is off a definition made anew. Answers with the instance as it is with that: a block device may have
+/// another name since its host was started.
+pub(super) async fn redefines(task: &mut Task, record: &InstanceRecord) -> Result<InstanceRecord> {
     let host = task.host().clone();
-    let plan = plan_of(&host, record).await?;
+    let found = host.volumes.found_again(&record.spec.block_devices).await;
+    let mut record = record.clone();
+    record.spec.block_devices =
+        found.map_err(|e| Error::from(e).in_phase(Phase::ConnectVolumes))?;
+    let plan = plan_of(&host, &record).await?;
     let plugged = task.run(PlugVifs::again(&plan)).await?;
-    let domain = domain_of(&host, record, &plan, &plugged).await?;
-    task.run(RedefineGuest::new(&host, domain)).await
+    let domain = domain_of(&host, &record, &plan, &plugged).await?;
+    task.run(RedefineGuest::new(&host, domain)).await?;
+    Ok(record)
 }

@@ -52,11 +52,11 @@ impl Action for Reboot {
         if !gone {
             task.run(StopGuest { instance, was }).await?;
         }
-        boots(task, &standing.record, StartMode::Running).await?;
+        let record = boots(task, &standing.record, StartMode::Running).await?;
         let rebooted = Event::of(instance, EventKind::Rebooted);
         let rebooted = rebooted.power(PowerState::Running).because("rebooted");
         task.host().journal.tell(rebooted).await;
-        task.keep(standing.record.started(Wanted::Running));
+        task.keep(record.started(Wanted::Running));
         Ok(())
     }
 }

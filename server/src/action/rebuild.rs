@@ -206,7 +206,7 @@ impl Action for Rebuild {
         ends(task, instance, standing.power).await?;
         self.disks(task, (&plan, spec), (&fetched, root)).await?;
         let from = boot::Before::start(task, instance).await?;
-        boots(task, &after, StartMode::Running).await?;
+        let after = boots(task, &after, StartMode::Running).await?;
         if let Some(wait_for) = &self.wait_for {
             boot::wait(task, instance, (wait_for, from)).await?;
         }

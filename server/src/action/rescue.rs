@@ -59,7 +59,7 @@ impl Action for Rescue {
         // First all that leaves the guest alone.
         let record = self.rescued(task, &standing.record).await?;
         ends(task, self.instance, standing.power).await?;
-        boots(task, &record, StartMode::Running).await?;
+        let record = boots(task, &record, StartMode::Running).await?;
         tell(
             task,
             self.instance,
@@ -143,7 +143,7 @@ impl Action for Unrescue {
         };
         ends(task, self.instance, standing.power).await?;
         if self.by_itself && record.wanted == Wanted::Off {
-            redefines(task, &record).await?;
+            let record = redefines(task, &record).await?;
             tell(
                 task,
                 self.instance,
@@ -153,7 +153,7 @@ impl Action for Unrescue {
             task.keep(record);
             return Ok(());
         }
-        boots(task, &record, StartMode::Running).await?;
+        let record = boots(task, &record, StartMode::Running).await?;
         tell(
             task,
             self.instance,

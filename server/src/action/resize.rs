@@ -221,8 +221,8 @@ impl Action for Resize {
                 task.keep(change.after);
             }
             Way::Restart => {
-                boots(task, &change.after, StartMode::Running).await?;
-                task.keep(change.after.started(Wanted::Running));
+                let after = boots(task, &change.after, StartMode::Running).await?;
+                task.keep(after.started(Wanted::Running));
             }
         }
         Ok(())

@@ -211,3 +211,56 @@ fn a_volume_is_given_to_one_instance_at_a_time() {
     drop(held);
     volumes.hold(&volume, InstanceId::random()).unwrap();
 }
+
+/// Block devices of this machine, which are only looked at.
+fn block_devices() -> Vec<PathBuf> {
+    use std::os::unix::fs::FileTypeExt;
+    let all = fs::read_dir("/dev").unwrap().flatten();
+    let blocks = all.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_block_device()));
+    blocks.map(|entry| entry.path()).take(2).collect()
+}
+
+#[tokio::test]
+async fn a_block_device_is_found_again_by_its_path_whatever_the_kernel_calls_it_now() {
+    let all = block_devices();
+    let [one, other] = &all[..] else {
+        eprintln!("SKIPPED: this machine shows no two block devices");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("by-id");
+    let point = |to: &Path| {
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(to, &link).unwrap();
+    };
+    let folders = vec![dir.path().to_owned(), "/dev".into()];
+    let volumes = Volumes::new(folders);
+    let mut device = local(&link, DiskFormat::Raw);
+    device.seen = Some(Seen {
+        path: Some(one.clone()),
+        block: true,
+        size: Bytes(1 << 20),
+        layers: Layers::default(),
+    });
+    let disks = [BlockDevice {
+        id: "vol".parse().unwrap(),
+        device_name: None,
+        bus: None,
+        boot_index: None,
+        source: BlockSource::Volume(Box::new(device)),
+    }];
+    let path = |disks: &[BlockDevice]| disks[0].volume()?.seen.clone()?.path;
+    point(one);
+    assert_eq!(volumes.found_again(&disks).await.unwrap(), disks);
+    point(other);
+    let found = volumes.found_again(&disks).await.unwrap();
+    assert_eq!(path(&found).as_ref(), Some(other));
+    let file = dir.path().join("file");
+    fs::write(&file, "no device").unwrap();
+    point(&file);
+    let e = volumes.found_again(&disks).await.unwrap_err();
+    assert!(matches!(e, VolumeError::NoDisk { .. }), "{e}");
+    fs::remove_file(&link).unwrap();
+    let e = volumes.found_again(&disks).await.unwrap_err();
+    assert!(matches!(e, VolumeError::Denied { .. }), "{e}");
+}
