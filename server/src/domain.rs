@@ -13,6 +13,7 @@ mod machine;
 mod metadata;
 mod overlay;
 mod read;
+mod secret;
 mod write;
 mod xml;
 
@@ -24,12 +25,13 @@ use std::path::PathBuf;
 pub use alias::id_of;
 pub use backup::backup;
 pub use device::{Device, Graphics, Rng, Watchdog, WatchdogAction, WatchdogModel};
-pub use disk::{Backing, Burst, Cache, Disk, DiskDevice, DiskSource, Format, IoTune};
+pub use disk::{Backing, Burst, Cache, Disk, DiskDevice, DiskLogin, DiskSource, Format, IoTune};
 pub use interface::{Bandwidth, Interface, InterfaceSource, Rate};
 pub use machine::{Clock, Cpu, CpuMode, CpuTune, Machine, MemoryModule, Room, Timers, Topology};
 pub use metadata::{METADATA_PREFIX, METADATA_URI, Metadata};
 pub use overlay::overlay;
 pub use read::{Live, LiveInterface, ReadError, read};
+pub use secret::secret;
 
 use crate::model::InstanceId;
 

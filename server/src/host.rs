@@ -4,6 +4,7 @@ mod claims;
 mod inventory;
 mod measure;
 mod resources;
+mod volume;
 
 use std::{path::PathBuf, sync::Arc};
 

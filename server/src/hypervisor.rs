@@ -17,6 +17,7 @@ pub mod overlay;
 pub mod power;
 mod public;
 pub mod save;
+pub mod secret;
 mod signals;
 pub mod stats;
 
@@ -36,6 +37,7 @@ use self::{
     overlay::Overlays,
     power::Power,
     save::Save,
+    secret::Secrets,
     stats::{Groups, HostCounters, MonitorCounters},
 };
 use crate::{
@@ -87,6 +89,8 @@ pub struct Capabilities {
     pub cpus: u32,
     /// Memory of the host in bytes.
     pub memory: u64,
+    /// Whether it keeps secrets of volumes.
+    pub secrets: bool,
 }
 
 /// How `start` leaves the vCPUs.
@@ -343,6 +347,7 @@ pub trait Hypervisor:
     + Overlays
     + Power
     + Save
+    + Secrets
     + Send
     + Sync
     + std::fmt::Debug

@@ -4,6 +4,7 @@ mod cpu;
 mod event;
 mod id;
 mod layer;
+mod login;
 mod node;
 mod operation;
 mod progress;
@@ -20,6 +21,7 @@ pub use id::{
     DiskId, IdFault, InstanceId, InterfaceId, NodeId, OperationId, RequestId, SnapshotId, VolumeId,
 };
 pub use layer::{Layer, Layers, VolumeSnapshot};
+pub use login::{Login, SecretName, SecretUse};
 pub use node::{NodeRecord, NodeSwitch};
 pub use operation::{OperationRecord, OperationState, Verb};
 pub use progress::{Amount, Edge, Phase, ProgressEvent};
@@ -32,4 +34,4 @@ pub use spec::{
 pub use state::{InstanceRecord, InstanceState, PowerState, Rescue, Wanted};
 pub use unit::Bytes;
 pub use vif::{Address, MacAddress, NicModel, Route, Subnet, TapName, Vif, VifKind};
-pub use volume::{Bounds, NbdServer, Portal, Qos, Seen, Volume, VolumeTarget};
+pub use volume::{Bounds, Iscsi, NbdServer, Portal, Qos, Rbd, Seen, Volume, VolumeTarget};

@@ -36,8 +36,8 @@ use crate::{
     hypervisor::{HypervisorError, Link},
     image::ImageKey,
     model::{
-        Bytes, EventKind, InstanceRecord, InstanceState, OperationRecord, OperationState,
-        PowerState, Verb,
+        Bytes, EventKind, InstanceId, InstanceRecord, InstanceState, OperationRecord,
+        OperationState, PowerState, Verb,
     },
     step, sys,
     task::{Reporter, Task},
@@ -81,12 +81,19 @@ pub async fn run(host: &Arc<Host>) -> Result<()> {
             _ => change(host, record).await?,
         }
     }
-    left_over(host).await?;
+    let held = left_over(host).await?;
+    if let Err(e) = host.sweep_secrets(|id| held.contains(&id)).await {
+        match e.passes() {
+            true => return Err(e),
+            false => warn!(error = %e, "secrets of volumes that are gone cannot be removed"),
+        }
+    }
     strangers(host).await
 }
 
-/// Removes what changes kept for their way back, where a crash came between their good end and that.
-async fn left_over(host: &Host) -> Result<()> {
+/// Removes what changes kept for their way back, where a crash came between their good end and that. Answers which
+/// instances have work that is neither done nor undone.
+async fn left_over(host: &Host) -> Result<HashSet<InstanceId>> {
     let unsettled = host.store.unsettled().await?;
     let held: HashSet<_> = unsettled.iter().filter_map(|op| op.instance).collect();
     for record in host.store.instances() {
@@ -95,7 +102,7 @@ async fn left_over(host: &Host) -> Result<()> {
             rescue_disk(host, &record);
         }
     }
-    Ok(())
+    Ok(held)
 }
 
 /// Removes what a crash has left of a rescue that is over.

@@ -17,6 +17,7 @@ mod power;
 mod rescue;
 mod resize;
 mod save;
+mod secret;
 pub mod vifs;
 
 pub use aside::SetAside;
@@ -36,6 +37,7 @@ pub use power::{PauseGuest, ReturnGuest, StopGuest, UnpauseGuest};
 pub use rescue::{MakeRescueDisk, forget_rescue};
 pub use resize::{ChangeClaim, GrowDisk, PlugVcpus};
 pub use save::{RestoreGuest, SaveGuest};
+pub use secret::KeepSecret;
 pub use vifs::{PlugVifs, UnplugVif};
 
 use crate::{
@@ -75,6 +77,7 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         UploadImage::NAME => Begun::read::<UploadImage>(row),
         ReturnGuest::NAME => Begun::read::<ReturnGuest>(row),
         MakeRescueDisk::NAME => Begun::read::<MakeRescueDisk>(row),
+        KeepSecret::NAME => Begun::read::<KeepSecret>(row),
         SaveGuest::NAME => Begun::read::<SaveGuest>(row),
         RestoreGuest::NAME => Begun::read::<RestoreGuest>(row),
         SetAside::NAME => Begun::read::<SetAside>(row),

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -16,7 +18,7 @@ use crate::{
     console::Watcher,
     export::Exports,
     host::{Claim, Claims, Host, Paths, Policy, Totals},
-    hypervisor::fake::{Fake, FakeGuest},
+    hypervisor::fake::{Fake, FakeGuest, KeptSecrets},
     image::{FetchLimits, ImageKey, ImageSettings, Images},
     journal::{Journal, Scribe},
     model::{
@@ -53,6 +55,7 @@ pub(crate) struct Snapshot {
     held: Claim,
     pins: Vec<(ImageKey, Vec<InstanceId>)>,
     plugged: BTreeSet<(InstanceId, crate::model::InterfaceId)>,
+    secrets: KeptSecrets,
 }
 
 impl TestHost {
@@ -89,7 +92,8 @@ impl TestHost {
             images: Images::open(images).unwrap(),
             exports: Exports::new(vec![state.join("export")], LIMIT, LIMIT),
             vifs: vifs.vifs(),
-            volumes: Volumes::new(vec![state.join("source")]),
+            volumes: Volumes::new(vec![state.join("source")])
+                .with_tool(&tool(&state).display().to_string()),
             plan: PlanSettings::default(),
             watcher: Watcher::start().unwrap(),
             store,
@@ -139,6 +143,7 @@ impl TestHost {
             held: self.host.claims.held(),
             pins: pinned.map(|image| (image.key, image.instances)).collect(),
             plugged: self.vifs.all_plugged(),
+            secrets: self.fake.secrets(),
         }
     }
 
@@ -263,6 +268,26 @@ impl TestHost {
         assert_eq!(ended.state, OperationState::Succeeded, "{:?}", ended.error);
         id
     }
+}
+
+/// The password that the storage of [`tool`] takes.
+pub(crate) const PASSWORD: &str = "a long secret";
+
+/// What stands in for `qemu-img`: a disk of 1 MiB, or as many as the file `grown` says, for whoever knows the password.
+fn tool(state: &Path) -> PathBuf {
+    let path = state.join("look");
+    let script = format!(
+        "#!/bin/sh\n\
+         case \"$*\" in *password-secret*) [ \"$(cat)\" = '{PASSWORD}' ] || {{ echo 'Authentication failure(513)' >&2; exit 1; }} ;; esac\n\
+         mib=$(cat '{grown}' 2> /dev/null || echo 1)\n\
+         echo \"{{\\\"virtual-size\\\": $((mib << 20))}}\"\n",
+        grown = state.join("grown").display(),
+    );
+    if !path.try_exists().unwrap() {
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    }
+    path
 }
 
 fn spec(image: ImageSource) -> InstanceSpec {

@@ -9,12 +9,13 @@ mod error;
 mod layer;
 mod local;
 mod nbd;
+mod remote;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -24,18 +25,29 @@ use parking_lot::Mutex;
 
 pub use error::VolumeError;
 
-use crate::model::{
-    BlockDevice, BlockSource, InstanceId, Layers, NbdServer, Seen, Volume, VolumeId, VolumeTarget,
-};
+use crate::model::{InstanceId, Layers, NbdServer, Secret, Seen, Volume, VolumeId, VolumeTarget};
 
 /// How long a storage service may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// By what a storage service knows this host.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// Its name for iSCSI.
+    pub initiator: Option<String>,
+    /// The secret of the volume's login.
+    pub secret: Option<Secret<Vec<u8>>>,
+}
 
 /// The ways of this host to volumes.
 #[derive(Clone, Debug, Default)]
 pub struct Volumes {
     /// What is local must lie in one of these folders.
     folders: Arc<[PathBuf]>,
+    /// What stands in for `qemu-img`.
+    tool: Option<Arc<str>>,
+    /// Drivers of QEMU that were found.
+    drivers: Arc<Mutex<BTreeSet<String>>>,
     /// Volumes that are being given to an instance just now.
     held: Arc<Mutex<BTreeMap<VolumeId, InstanceId>>>,
 }
@@ -45,25 +57,57 @@ impl Volumes {
     pub fn new(folders: Vec<PathBuf>) -> Self {
         Self {
             folders: folders.into(),
-            held: Arc::default(),
+            ..Self::default()
         }
     }
 
-    /// Looks at a volume: the same one, with what was seen of it.
+    /// The same with another program in the place of `qemu-img`, for tests.
+    #[must_use]
+    pub fn with_tool(self, program: &str) -> Self {
+        Self {
+            tool: Some(program.into()),
+            ..self
+        }
+    }
+
+    fn tool(&self) -> &str {
+        self.tool.as_deref().unwrap_or("qemu-img")
+    }
+
+    /// Whether this host's QEMU has the driver of that name for what is not on the host.
+    pub async fn has_driver(&self, name: &str) -> bool {
+        if self.drivers.lock().contains(name) {
+            return true;
+        }
+        let has = remote::has(self.tool(), name).await;
+        if has {
+            self.drivers.lock().insert(name.to_owned());
+        }
+        has
+    }
+
+    /// Looks at a volume: the same one as it is kept, with what was seen of it.
     ///
     /// # Errors
     /// When it cannot be reached, or is not what its caller says.
-    pub async fn connect(&self, volume: &Volume) -> Result<Volume, VolumeError> {
+    pub async fn connect(&self, volume: &Volume, own: &Credentials) -> Result<Volume, VolumeError> {
         let seen = match &volume.target {
             VolumeTarget::Local { path } => {
                 let (path, folders) = (path.clone(), self.folders.clone());
                 blocking(volume, move |volume| local::look(volume, &path, &folders)).await?
             }
             VolumeTarget::Nbd { server, export } => self.nbd(volume, server, export).await?,
+            VolumeTarget::Iscsi(_) | VolumeTarget::Rbd(_) => Seen {
+                path: None,
+                block: false,
+                size: remote::look(self.tool(), volume, own).await?,
+                initiator: own.initiator.clone(),
+                layers: Layers::default(),
+            },
         };
         Ok(Volume {
             seen: Some(seen),
-            ..volume.clone()
+            ..volume.without_secret()
         })
     }
 
@@ -89,26 +133,13 @@ impl Volumes {
             block: false,
             size: asked.size,
             layers: Layers::default(),
+            initiator: None,
         })
     }
 
     /// What is behind a path, all links followed, when that lies in one of the folders.
     fn allowed(&self, volume: VolumeId, path: &Path) -> Result<PathBuf, VolumeError> {
         local::allowed(volume, path, &self.folders)
-    }
-
-    /// The same device, its volume looked at, if it is one.
-    ///
-    /// # Errors
-    /// Those of [`Volumes::connect`].
-    pub async fn connected(&self, device: &BlockDevice) -> Result<BlockDevice, VolumeError> {
-        let Some(volume) = device.volume() else {
-            return Ok(device.clone());
-        };
-        Ok(BlockDevice {
-            source: BlockSource::Volume(Box::new(self.connect(volume).await?)),
-            ..device.clone()
-        })
     }
 
     /// The file of that name beside the one that a guest writes to, when the guest may go on in it: it lies in one of the

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::support::{
-    LIMIT, Sandbox, Shell, command, fields, guest_request, reason, request, until,
+    LIMIT, Sandbox, Shell, command, fields, guest_request, reason, request, said, until,
 };
 
 suite! {
@@ -98,21 +98,6 @@ async fn disks(sandbox: &Sandbox, id: &str) -> Vec<String> {
             return all;
         }
     }
-}
-
-/// What the guest has said on its console, when it has said `words` so often.
-async fn said(sandbox: &Sandbox, id: &str, words: &str, times: usize) -> String {
-    let console = || async {
-        let asked = v1::GetConsoleOutputRequest {
-            instance_id: id.to_owned(),
-            ..Default::default()
-        };
-        let output = sandbox.console().await.get_console_output(asked).await;
-        let output = output.unwrap().into_inner().output;
-        let output = String::from_utf8_lossy(&output).into_owned();
-        (output.matches(words).count() >= times).then_some(output)
-    };
-    until(&format!("{words:?} on the console"), console).await
 }
 
 /// Serves a file as a network block device until it is dropped.

@@ -20,10 +20,15 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+pub mod ceph;
+mod console;
 mod daemon;
 mod request;
 mod shell;
+pub mod target;
+pub mod volume;
 
+pub use console::said;
 pub use daemon::Daemon;
 pub use request::{fields, finish, guest_request, image, reason, request, sha256};
 
@@ -138,6 +143,16 @@ impl Sandbox {
     /// The libvirtd under the server.
     pub fn daemon(&self) -> &Daemon {
         self.daemon.as_ref().expect("it was started over a system")
+    }
+
+    /// Whether the server is over a libvirtd.
+    pub fn is_system(&self) -> bool {
+        self.daemon.is_some()
+    }
+
+    /// Whether the server sees its libvirtd's own network interfaces.
+    pub fn is_inside(&self) -> bool {
+        self.inside
     }
 
     /// Ends the server, and starts it again among its libvirtd's own network interfaces.

@@ -14,7 +14,7 @@ use crate::{
     host::Host,
     model::{BlockDevice, DiskBus, InstanceId, InstanceRecord, InstanceSpec, Phase, Verb},
     plan::Plan,
-    step::{AttachDevice, RedefineGuest},
+    step::{AttachDevice, KeepSecret, RedefineGuest},
     task::Task,
 };
 
@@ -51,8 +51,8 @@ impl AttachVolume {
             return Ok(None);
         }
         devices::free(host, &self.device, &record.spec)?;
-        let connected = host.volumes.connected(&self.device).await;
-        let device = connected.map_err(|e| Error::from(e).in_phase(Phase::ConnectVolumes))?;
+        let connected = host.connected(self.instance, &self.device).await;
+        let device = connected.map_err(|e| e.in_phase(Phase::ConnectVolumes))?;
         let (mut record, before) = devices::pinned(host, record).await?;
         let place = record.spec.block_devices.len();
         record.spec.block_devices.push(device);
@@ -126,6 +126,10 @@ impl Action for AttachVolume {
         task.report().end(Phase::ConnectVolumes);
         if let Some(Prepared { record, domain, on }) = prepared {
             let device = devices::disk(&domain, self.device.id.as_str())?;
+            let secret = self.device.volume();
+            if let Some(secret) = secret.and_then(|volume| KeepSecret::of(instance, volume)) {
+                task.run(secret).await?;
+            }
             task.run(RedefineGuest::new(&host, domain)).await?;
             if on {
                 task.run(AttachDevice { instance, device }).await?;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Action, devices, standing::admitted};
 use crate::{
     error::{Error, Kind, Result},
+    host::Host,
     model::{BlockDevice, DiskId, InstanceId, InstanceSpec, Verb, VolumeId},
     step::{DetachDevice, Pace, RedefineGuest, domain_of, plan_of},
     task::Task,
@@ -107,5 +108,9 @@ impl Action for DetachVolume {
         task.run(RedefineGuest::new(&host, domain)).await?;
         task.keep(record);
         Ok(())
+    }
+
+    async fn tidy(&self, host: &Host) {
+        host.drop_secrets(self.instance).await;
     }
 }

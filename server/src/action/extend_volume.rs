@@ -44,7 +44,7 @@ impl ExtendVolume {
             let why = "is a network block device, whose size is set when it is connected: power the guest off first";
             return Err(devices::not_while_on("disk_id", why));
         }
-        let mut volume = host.volumes.connect(volume).await?;
+        let mut volume = host.connect(self.instance, volume).await?;
         let (id, wanted) = (volume.id, self.size);
         let found = volume.seen.as_ref().map_or(Bytes(0), |seen| seen.size);
         // Nobody but the emulator may write the header of what it has open.

@@ -13,7 +13,7 @@ use crate::{
     model::{
         BlockDevice, BlockSource, Bytes, DiskId, InstanceId, InstanceRecord, Phase, Verb, Volume,
     },
-    step::{MirrorDisk, PivotDisk, RedefineGuest},
+    step::{KeepSecret, MirrorDisk, PivotDisk, RedefineGuest},
     task::Task,
 };
 
@@ -57,8 +57,8 @@ impl SwapVolume {
             ..device.clone()
         };
         devices::free(host, &wanted, spec)?;
-        let connected = host.volumes.connected(&wanted).await;
-        let new = connected.map_err(|e| Error::from(e).in_phase(Phase::ConnectVolumes))?;
+        let connected = host.connected(self.instance, &wanted).await;
+        let new = connected.map_err(|e| e.in_phase(Phase::ConnectVolumes))?;
         let (mut record, before) = devices::pinned(host, &standing.record).await?;
         let old_domain = devices::domain(host, &record, &before).await?;
         let from = disk(&old_domain, &self.disk)?;
@@ -148,6 +148,9 @@ impl Action for SwapVolume {
         else {
             return Ok(());
         };
+        if let Some(secret) = KeepSecret::of(instance, &self.volume) {
+            task.run(secret).await?;
+        }
         task.run(MirrorDisk {
             instance,
             to: to.clone(),
@@ -164,5 +167,9 @@ impl Action for SwapVolume {
         task.run(RedefineGuest::new(&host, domain)).await?;
         task.keep(record);
         Ok(())
+    }
+
+    async fn tidy(&self, host: &Host) {
+        host.drop_secrets(self.instance).await;
     }
 }

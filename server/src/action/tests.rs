@@ -8,6 +8,7 @@ mod merges;
 mod rebuild;
 mod rescue;
 mod resize;
+mod secret;
 mod snapshot;
 mod still;
 mod volume_root;

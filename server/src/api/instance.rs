@@ -123,7 +123,10 @@ impl Api {
 
     async fn begin_spawn(&self, request: Request<v1::SpawnRequest>) -> Result<Begun, Error> {
         let caller = caller(&request);
-        let spawn = convert::spawn(request.into_inner(), self.about.config_drive)?;
+        let mut spawn = convert::spawn(request.into_inner(), self.about.config_drive)?;
+        for device in &mut spawn.spec.block_devices {
+            *device = self.host.marked(device);
+        }
         let fingerprint = self.host.store.fingerprinter().spec(&spawn.spec);
         let fingerprint = fingerprint.map_err(|e| Error::internal(e.to_string()))?;
         let id = spawn.spec.id;

@@ -43,6 +43,8 @@ async fn a_host_is_told_by_one_check_each_and_stays_as_it_was() {
         "mkfs.ext4",
         "mkfs.vfat",
         "nft",
+        "qemu-iscsi",
+        "qemu-rbd",
         "state-dir",
         "reflink",
         "bridge",

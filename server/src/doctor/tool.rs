@@ -1,7 +1,7 @@
 //! The programs that the server starts.
 
 use super::Check;
-use crate::sys::command::Command;
+use crate::{sys::command::Command, volume::Volumes};
 
 /// A program, how to ask for its version, its package, and what it is for when guests run without it.
 struct Tool {
@@ -44,8 +44,25 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
+/// QEMU's drivers for volumes that are not on the host, which are modules of their own.
+const DRIVERS: &[(&str, &str)] = &[("qemu-iscsi", "iscsi"), ("qemu-rbd", "rbd")];
+
 pub(super) async fn examine() -> Vec<Check> {
-    futures::future::join_all(TOOLS.iter().map(Tool::examine)).await
+    let tools = futures::future::join_all(TOOLS.iter().map(Tool::examine));
+    let (tools, drivers) = tokio::join!(tools, drivers());
+    [tools, drivers].concat()
+}
+
+async fn drivers() -> Vec<Check> {
+    let volumes = Volumes::default();
+    let look = DRIVERS.iter().map(async |(name, driver)| {
+        if volumes.has_driver(driver).await {
+            return Check::ok(name, "found");
+        }
+        let found = format!("not found, needed for {driver} volumes only");
+        Check::note(name, found, "apt-get install qemu-block-extra")
+    });
+    futures::future::join_all(look).await
 }
 
 impl Tool {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::model::{DiskBus, DiskId, NbdServer, Qos};
+use crate::model::{DiskBus, DiskId, Iscsi, NbdServer, Qos, Rbd};
 
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,41 @@ pub enum DiskSource {
         /// Under which name.
         export: String,
     },
+    /// On a logical unit of an iSCSI target.
+    Iscsi {
+        /// Which.
+        unit: Iscsi,
+        /// The name by which the target knows this host.
+        initiator: Option<String>,
+        /// How QEMU proves who it is.
+        login: Option<DiskLogin>,
+    },
+    /// In an image of a Ceph pool.
+    Rbd {
+        /// Which.
+        image: Rbd,
+        /// How QEMU proves who it is.
+        login: Option<DiskLogin>,
+    },
+}
+
+impl DiskSource {
+    /// How QEMU proves who it is, where somebody asks.
+    pub fn login(&self) -> Option<&DiskLogin> {
+        match self {
+            Self::Iscsi { login, .. } | Self::Rbd { login, .. } => login.as_ref(),
+            Self::File(_) | Self::Block(_) | Self::Nbd { .. } => None,
+        }
+    }
+}
+
+/// How QEMU proves to a storage service who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskLogin {
+    /// The user.
+    pub user: String,
+    /// The secret that the hypervisor keeps for it, by its id.
+    pub secret: Uuid,
 }
 
 /// A file that a disk takes from what was never written to itself.

@@ -6,6 +6,7 @@ use super::{Clock, Cpu, CpuMode, CpuTune, Domain, Machine, Timers, metadata, xml
 use crate::model::{Architecture, VirtType};
 
 mod devices;
+mod network;
 
 pub(super) use devices::device;
 

@@ -15,6 +15,7 @@ mod node;
 mod overlay;
 mod power;
 mod save;
+mod secret;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +33,7 @@ pub use self::{
     counters::Counted,
     fault::{Gate, Times},
     guest::FakeGuest,
+    secret::KeptSecrets,
 };
 use self::{
     console::Ends,
@@ -86,6 +88,7 @@ pub struct Fake {
     sizes: Mutex<BTreeMap<(InstanceId, String), Bytes>>,
     /// Mirrors of disks, by their names.
     mirrors: Mutex<BTreeMap<(InstanceId, String), Disk>>,
+    secrets: Mutex<KeptSecrets>,
     signals: Signals,
     faults: Faults,
     counted: Counted,
@@ -104,6 +107,7 @@ impl Fake {
             deaf: Mutex::default(),
             sizes: Mutex::default(),
             mirrors: Mutex::default(),
+            secrets: Mutex::default(),
             signals: Signals::default(),
             faults: Faults::default(),
             counted: Counted::default(),
@@ -280,6 +284,7 @@ impl Hypervisor for Fake {
             ],
             cpus: 8,
             memory: 16 << 30,
+            secrets: true,
         });
         self.faults.leave("capabilities").map(|()| capabilities)
     }
@@ -323,13 +328,14 @@ impl Hypervisor for Fake {
             StartMode::Running => PowerState::Running,
             StartMode::Paused => PowerState::Paused,
         };
-        let booted = self.ours(id, |held, _| {
+        let booted = self.ours(id, |held, domain| {
             let off = !is_on(*held);
             if off {
+                self.unlock_all(domain)?;
                 *held = state;
             }
-            off
-        })?;
+            Ok(off)
+        })??;
         if booted {
             self.signals.change(id, BOOTED);
         }

@@ -39,6 +39,7 @@ mod power;
 mod process;
 mod reaper;
 mod save;
+mod secret;
 mod settings;
 mod settle;
 mod stray;

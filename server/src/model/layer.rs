@@ -149,6 +149,7 @@ mod tests {
                 block: false,
                 size: Bytes(1 << 20),
                 layers: Layers::default(),
+                initiator: None,
             }),
         }
     }

@@ -280,6 +280,18 @@ impl BlockDevice {
     pub fn is_root(&self) -> bool {
         self.boot_index == Some(0)
     }
+
+    /// The same with another volume behind it, if one is.
+    #[must_use]
+    pub fn with_volume(&self, change: impl FnOnce(&Volume) -> Volume) -> Self {
+        match &self.source {
+            BlockSource::Blank { .. } => self.clone(),
+            BlockSource::Volume(volume) => Self {
+                source: BlockSource::Volume(Box::new(change(volume))),
+                ..self.clone()
+            },
+        }
+    }
 }
 
 /// Where a disk was put once: nothing that comes or goes beside it moves it.
@@ -379,10 +391,13 @@ impl InstanceSpec {
             path: file.path.clone(),
             contents: Vec::new(),
         };
+        let devices = self.block_devices.iter();
+        let devices = devices.map(|device| device.with_volume(Volume::without_secret));
         Self {
             injected_files: self.injected_files.iter().map(bare).collect(),
             user_data: Vec::new(),
             admin_password: None,
+            block_devices: devices.collect(),
             ..self.clone()
         }
     }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, DiskFormat, Layers, VolumeId};
+use super::{Bytes, DiskFormat, Layers, Login, SecretUse, VolumeId};
 
 /// A volume as its caller describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +36,39 @@ impl Volume {
     pub fn is_same(&self, other: &Self) -> bool {
         let bare = |volume: &Self| Self {
             seen: None,
-            ..volume.clone()
+            ..volume.without_secret()
         };
         bare(self) == bare(other)
+    }
+
+    /// How this host proves who it is, and what its secret is for; none where nobody asks.
+    pub fn login(&self) -> Option<(&Login, SecretUse)> {
+        match &self.target {
+            VolumeTarget::Iscsi(iscsi) => Some((iscsi.login.as_ref()?, SecretUse::Iscsi)),
+            VolumeTarget::Rbd(rbd) => Some((rbd.login.as_ref()?, SecretUse::Ceph)),
+            VolumeTarget::Local { .. } | VolumeTarget::Nbd { .. } => None,
+        }
+    }
+
+    /// The same with another login.
+    #[must_use]
+    pub fn with_login(&self, change: impl FnOnce(&mut Login)) -> Self {
+        let mut volume = self.clone();
+        let login = match &mut volume.target {
+            VolumeTarget::Iscsi(iscsi) => iscsi.login.as_mut(),
+            VolumeTarget::Rbd(rbd) => rbd.login.as_mut(),
+            VolumeTarget::Local { .. } | VolumeTarget::Nbd { .. } => None,
+        };
+        if let Some(login) = login {
+            change(login);
+        }
+        volume
+    }
+
+    /// The volume as it is kept: as if it had been stored and read back.
+    #[must_use]
+    pub fn without_secret(&self) -> Self {
+        self.with_login(|login| login.secret = None)
     }
 }
 
@@ -57,6 +87,36 @@ pub enum VolumeTarget {
         /// Under which name.
         export: String,
     },
+    /// A logical unit of an iSCSI target.
+    Iscsi(Iscsi),
+    /// An image in a Ceph pool.
+    Rbd(Rbd),
+}
+
+/// A logical unit of an iSCSI target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Iscsi {
+    /// Who serves it.
+    pub portal: Portal,
+    /// The target's name: `iqn.…` or `eui.…`.
+    pub target: String,
+    /// Its number.
+    pub lun: u32,
+    /// CHAP, where the target asks for it.
+    pub login: Option<Login>,
+}
+
+/// An image in a Ceph pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rbd {
+    /// Who knows the cluster.
+    pub monitors: Vec<Portal>,
+    /// The pool.
+    pub pool: String,
+    /// The image.
+    pub image: String,
+    /// Cephx, where the cluster asks for it.
+    pub login: Option<Login>,
 }
 
 /// Who serves a network block device.
@@ -68,13 +128,23 @@ pub enum NbdServer {
     Unix(PathBuf),
 }
 
-/// A port of a host.
+/// A port of a host. `Display` has an IPv6 address in brackets, as it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Portal {
     /// Name or address; an IPv6 address without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
+}
+
+impl std::fmt::Display for Portal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 impl std::str::FromStr for Portal {
@@ -111,6 +181,9 @@ pub struct Seen {
     /// What snapshots have made of its one file.
     #[serde(default)]
     pub layers: Layers,
+    /// The name by which an iSCSI target was told to know this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initiator: Option<String>,
 }
 
 /// Bounds of a volume's traffic, a second; what is none is not bounded.

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
 
 use super::{CONSOLE_LOG, DiskPlan, Plan, PlanError, VifPlan};
 use crate::{
-    domain::{Backing, Disk, DiskDevice, DiskSource, Domain, Format, Interface, Kernel, Metadata},
+    domain::{
+        Backing, Disk, DiskDevice, DiskLogin, DiskSource, Domain, Format, Interface, Kernel,
+        Metadata,
+    },
     image::Base,
-    model::{DiskFormat, DiskId, Seen, Volume, VolumeTarget},
+    model::{DiskFormat, DiskId, InstanceId, Iscsi, Rbd, SecretName, Seen, Volume, VolumeTarget},
     vif::Plugged,
 };
 
@@ -31,7 +34,9 @@ pub struct Placed {
 /// When the plan has an interface that is not in `plugged`, or a kernel that is not in `placed`: a bug of ours.
 pub fn assemble(plan: &Plan, placed: &Placed, plugged: &[Plugged]) -> Result<Domain, PlanError> {
     let title = plan.name.trim();
-    let disks = plan.disks.iter().map(|each| disk(each, placed));
+    let instance = plan.instance;
+    let disks = plan.disks.iter();
+    let disks = disks.map(|each| disk(instance, each, placed));
     let interfaces = plan.vifs.iter().map(|vif| {
         let ours = plugged.iter().find(|p| p.interface == vif.vif.id);
         let missing = || PlanError::NotPlugged {
@@ -75,11 +80,11 @@ fn kernel(plan: &Plan, placed: &Placed) -> Result<Option<Kernel>, PlanError> {
     }))
 }
 
-fn disk(plan: &DiskPlan, placed: &Placed) -> Disk {
+fn disk(instance: InstanceId, plan: &DiskPlan, placed: &Placed) -> Disk {
     Disk {
         id: plan.id.clone(),
         source: match &plan.volume {
-            Some(volume) => source(volume),
+            Some(volume) => source(instance, volume),
             None => DiskSource::File(placed.folder.join(&plan.file_name)),
         },
         format: plan.format,
@@ -105,7 +110,17 @@ fn disk(plan: &DiskPlan, placed: &Placed) -> Disk {
     }
 }
 
-fn source(volume: &Volume) -> DiskSource {
+fn source(instance: InstanceId, volume: &Volume) -> DiskSource {
+    let login = volume.login().map(|(login, _)| {
+        let name = SecretName {
+            instance,
+            volume: volume.id,
+        };
+        DiskLogin {
+            user: login.user.clone(),
+            secret: name.uuid(),
+        }
+    });
     match &volume.target {
         VolumeTarget::Local { path } => {
             let Some(Seen {
@@ -125,6 +140,21 @@ fn source(volume: &Volume) -> DiskSource {
         VolumeTarget::Nbd { server, export } => DiskSource::Nbd {
             server: server.clone(),
             export: export.clone(),
+        },
+        VolumeTarget::Iscsi(unit) => DiskSource::Iscsi {
+            unit: Iscsi {
+                login: None,
+                ..unit.clone()
+            },
+            initiator: volume.seen.as_ref().and_then(|seen| seen.initiator.clone()),
+            login,
+        },
+        VolumeTarget::Rbd(image) => DiskSource::Rbd {
+            image: Rbd {
+                login: None,
+                ..image.clone()
+            },
+            login,
         },
     }
 }

@@ -61,6 +61,24 @@ pub enum VolumeError {
         /// Why.
         why: String,
     },
+    /// This host's QEMU cannot reach such volumes.
+    #[error(
+        "volume {volume} cannot be reached: QEMU's driver for {driver} is not installed on this host; install the package qemu-block-extra there"
+    )]
+    Lacks {
+        /// Which.
+        volume: VolumeId,
+        /// The driver that is missing.
+        driver: &'static str,
+    },
+    /// It has a secret, and nothing here may keep it.
+    #[error(
+        "volume {volume} has a secret, and the hypervisor cannot keep one: libvirt's secret driver is not there; install the package libvirt-daemon-driver-secret or libvirt-daemon, or take a volume without a secret"
+    )]
+    NoSecrets {
+        /// Which.
+        volume: VolumeId,
+    },
     /// Another instance has it, and one of both does not share it.
     #[error("volume {volume} is in use by instance {instance}, and not shared by both")]
     InUse {
@@ -82,6 +100,7 @@ impl Classify for VolumeError {
     fn kind(&self) -> Kind {
         match self {
             Self::InUse { .. } => Kind::Exists,
+            Self::Lacks { .. } | Self::NoSecrets { .. } => Kind::Precondition,
             _ => Kind::Pending,
         }
     }
@@ -89,6 +108,7 @@ impl Classify for VolumeError {
     fn reason(&self) -> &'static str {
         match self {
             Self::InUse { .. } => "DISK_EXISTS",
+            Self::Lacks { .. } | Self::NoSecrets { .. } => "NOT_SUPPORTED",
             _ => "VOLUME_CONNECT_FAILED",
         }
     }
@@ -101,6 +121,8 @@ impl Classify for VolumeError {
         | Self::Unreachable { volume, .. }
         | Self::Size { volume, .. }
         | Self::Layer { volume, .. }
+        | Self::Lacks { volume, .. }
+        | Self::NoSecrets { volume }
         | Self::InUse { volume, .. }) = self;
         let mut fields = vec![("volume_id", volume.to_string())];
         if let Self::InUse { instance, .. } = self {

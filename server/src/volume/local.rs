@@ -54,6 +54,7 @@ pub(super) fn look(volume: &Volume, path: &Path, folders: &[PathBuf]) -> Result<
         block,
         size: Bytes(size),
         layers: layers.unwrap_or_default(),
+        initiator: None,
     })
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::{
     error::Classify,
-    model::{Bytes, DiskFormat, Qos},
+    model::{BlockDevice, BlockSource, Bytes, DiskFormat, Qos},
 };
 
 fn volume(target: VolumeTarget, format: DiskFormat) -> Volume {
@@ -34,7 +34,7 @@ fn local(path: &Path, format: DiskFormat) -> Volume {
 }
 
 async fn seen(volumes: &Volumes, volume: &Volume) -> Result<Seen, VolumeError> {
-    let connected = volumes.connect(volume).await?;
+    let connected = volumes.connect(volume, &Credentials::default()).await?;
     assert!(connected.is_same(volume), "what was asked for stays");
     Ok(connected.seen.unwrap())
 }
@@ -241,6 +241,7 @@ async fn a_block_device_is_found_again_by_its_path_whatever_the_kernel_calls_it_
         block: true,
         size: Bytes(1 << 20),
         layers: Layers::default(),
+        initiator: None,
     });
     let disks = [BlockDevice {
         id: "vol".parse().unwrap(),

@@ -99,7 +99,7 @@ fn template(spawn: SpawnArgs) -> Result<v1::SpawnRequest, Failure> {
 }
 
 async fn bench(mut args: ConformanceArgs, session: &Session) -> Result<Bench, Failure> {
-    let boot_volume = args.spawn.take_boot().device();
+    let boot_volume = args.spawn.take_boot()?;
     let template = template(args.spawn)?;
     let client = session.connect().await?;
     let request = v1::GetCapabilitiesRequest {};

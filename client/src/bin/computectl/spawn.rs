@@ -16,9 +16,10 @@ use crate::args::Session;
 use crate::exit::Failure;
 use crate::long::Long;
 use crate::out::Out;
+use crate::volume::LoginArgs;
 use crate::{show, text};
 
-pub(crate) use boot::BootArgs;
+use boot::BootArgs;
 use image::ImageFormat;
 use vif::BridgeArg;
 
@@ -45,6 +46,11 @@ pub(crate) struct SpawnArgs {
     /// Interface to the outside through the hypervisor process; the guest cannot be reached.
     #[arg(long)]
     user_net: bool,
+    /// Volume that the guest has from its first start, as `computectl volume attach` is told of one; may be repeated.
+    #[arg(long, value_name = "VOLUME")]
+    volume: Vec<String>,
+    #[command(flatten)]
+    login: LoginArgs,
     #[command(flatten)]
     guest: GuestArgs,
     #[command(flatten)]

@@ -1,9 +1,11 @@
 //! `computectl volume` and `computectl interface`: devices that come and go.
 
+mod place;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use computedriver_client::v1::{self, nbd_target, vif, volume_connection::Target};
+use computedriver_client::v1::{self, vif};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -12,6 +14,8 @@ use crate::exit::Failure;
 use crate::long::Long;
 use crate::out::Out;
 use crate::{json, text, volume_snapshot};
+
+pub(crate) use place::{LoginArgs, PLACES};
 
 /// A guest is asked 8 times, 20 s apart.
 const DETACH: Duration = Duration::from_secs(180);
@@ -55,8 +59,10 @@ pub(crate) struct ListArgs {
 pub(crate) struct AttachArgs {
     /// UUID of the instance.
     instance: String,
-    /// Where it is: a path on the host, `nbd:ADDRESS:PORT[/EXPORT]` or `nbd:/path/of/socket[#EXPORT]`.
+    #[arg(help = PLACES)]
     volume: String,
+    #[command(flatten)]
+    login: LoginArgs,
     /// Id of the disk. Default: the volume's id.
     #[arg(long)]
     disk_id: Option<String>,
@@ -132,6 +138,8 @@ pub(crate) struct SwapArgs {
     disk: String,
     /// Where the new volume is, as for `attach`.
     volume: String,
+    #[command(flatten)]
+    login: LoginArgs,
     /// The storage service's UUID of the new volume. Default: a new one.
     #[arg(long)]
     volume_id: Option<Uuid>,
@@ -240,26 +248,6 @@ async fn disks(args: ListArgs, session: &Session, out: &mut Out) -> Result<(), F
     Ok(out.table(&headers, &rows)?)
 }
 
-/// The way to a volume, as it is said on a command line.
-pub(crate) fn target(said: &str) -> Target {
-    let Some(nbd) = said.strip_prefix("nbd:") else {
-        let path = said.to_owned();
-        return Target::Local(v1::LocalTarget { path });
-    };
-    let (server, export) = if nbd.starts_with('/') {
-        let (socket, export) = nbd.split_once('#').unwrap_or((nbd, ""));
-        (nbd_target::Server::Socket(socket.to_owned()), export)
-    } else {
-        let (address, export) = nbd.split_once('/').unwrap_or((nbd, ""));
-        (nbd_target::Server::Address(address.to_owned()), export)
-    };
-    Target::Nbd(v1::NbdTarget {
-        server: Some(server),
-        export: export.to_owned(),
-        tls: false,
-    })
-}
-
 async fn attach(args: AttachArgs, session: &Session, out: &mut Out) -> Result<(), Failure> {
     let bus = args.bus.map(|bus| match bus {
         Bus::Virtio => v1::DiskBus::Virtio,
@@ -275,7 +263,7 @@ async fn attach(args: AttachArgs, session: &Session, out: &mut Out) -> Result<()
     };
     let volume = v1::VolumeConnection {
         volume_id: volume_id.clone(),
-        target: Some(target(&args.volume)),
+        target: Some(args.login.target(&args.volume)?),
         read_only: args.read_only,
         multi_attach: args.multi_attach,
         serial: args.serial.unwrap_or_default(),
@@ -357,7 +345,7 @@ async fn swap(args: SwapArgs, session: &Session, out: &mut Out) -> Result<(), Fa
         disk_id: args.disk,
         new_volume: Some(v1::VolumeConnection {
             volume_id,
-            target: Some(target(&args.volume)),
+            target: Some(args.login.target(&args.volume)?),
             format: args.qcow2.then_some(v1::DiskFormat::Qcow2.into()),
             ..Default::default()
         }),

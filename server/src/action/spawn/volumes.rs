@@ -6,6 +6,7 @@ use crate::{
     host::Host,
     model::{BlockDevice, InstanceSpec, Phase},
     plan::{self, Plan},
+    step::KeepSecret,
     task::Task,
     volume::Held,
 };
@@ -27,9 +28,13 @@ pub(super) fn hold(host: &Host, spec: &InstanceSpec) -> Result<Vec<Held>> {
     held.map_err(|e| Error::from(e).in_phase(Phase::ConnectVolumes))
 }
 
-/// Looks at every volume of the spec, and tells so.
-pub(super) async fn connect(task: &Task, spec: &InstanceSpec, plan: &Plan) -> Result<Connected> {
-    let report = task.report();
+/// Looks at every volume of the spec, and tells so; then the hypervisor keeps their secrets.
+pub(super) async fn connect(
+    task: &mut Task,
+    spec: &InstanceSpec,
+    plan: &Plan,
+) -> Result<Connected> {
+    let report = task.report().clone();
     let some = spec.block_devices.iter().any(|d| d.volume().is_some());
     if some {
         report.begin(Phase::ConnectVolumes, "looking at the volumes");
@@ -38,23 +43,30 @@ pub(super) async fn connect(task: &Task, spec: &InstanceSpec, plan: &Plan) -> Re
     if some {
         report.end(Phase::ConnectVolumes);
     }
+    let volumes = spec.block_devices.iter().filter_map(BlockDevice::volume);
+    for secret in volumes.filter_map(|volume| KeepSecret::of(spec.id, volume)) {
+        task.run(secret).await?;
+    }
     Ok(connected)
 }
 
 /// Looks at every volume of the spec; changes nothing.
 pub(super) async fn look(host: &Host, spec: &InstanceSpec, plan: &Plan) -> Result<Connected> {
-    let looked = all(host, (spec.without_secrets(), plan.clone())).await;
+    let looked = all(host, spec, (spec.without_secrets(), plan.clone())).await;
     looked.map_err(|e| e.in_phase(Phase::ConnectVolumes))
 }
 
-async fn all(host: &Host, (mut spec, mut plan): (InstanceSpec, Plan)) -> Result<Connected> {
-    for at in 0..spec.block_devices.len() {
-        let device = &spec.block_devices[at];
+async fn all(
+    host: &Host,
+    asked: &InstanceSpec,
+    (mut spec, mut plan): (InstanceSpec, Plan),
+) -> Result<Connected> {
+    for (at, device) in asked.block_devices.iter().enumerate() {
         if device.volume().is_none() {
             continue;
         }
         devices::free(host, device, &spec)?;
-        let device = host.volumes.connected(device).await?;
+        let device = host.connected(spec.id, device).await?;
         if let Some(disk) = plan.disks.iter_mut().find(|disk| disk.id == device.id) {
             disk.volume = device.volume().cloned();
             disk.size = disk

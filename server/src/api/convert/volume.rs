@@ -1,5 +1,7 @@
 //! Volumes of a request.
 
+mod remote;
+
 use std::time::Duration;
 
 use computedriver::v1;
@@ -27,7 +29,8 @@ pub(in crate::api) fn volume(
     if qcow2 && asked.multi_attach {
         faults.wrong(&at("format"), "must be RAW with multi_attach");
     }
-    if qcow2 && matches!(target, Some(VolumeTarget::Nbd { .. })) {
+    let local = matches!(target, Some(VolumeTarget::Local { .. }) | None);
+    if qcow2 && !local {
         // Its header cannot be read before QEMU reads it.
         faults.unserved(&at("format"), "is served for local volumes only, but RAW");
     }
@@ -74,7 +77,7 @@ fn target(
     use v1::volume_connection::Target;
     let unserved = match target {
         None => {
-            faults.wrong(&format!("{field}.target"), "is required, as local or nbd");
+            faults.wrong(&format!("{field}.target"), "is required");
             return None;
         }
         Some(Target::Local(local)) => {
@@ -82,8 +85,10 @@ fn target(
             return Some(VolumeTarget::Local { path: path.into() });
         }
         Some(Target::Nbd(target)) => return nbd(faults, &format!("{field}.nbd"), target),
-        Some(Target::Iscsi(_)) => "iscsi",
-        Some(Target::Rbd(_)) => "rbd",
+        Some(Target::Iscsi(target)) => {
+            return remote::iscsi(faults, &format!("{field}.iscsi"), target);
+        }
+        Some(Target::Rbd(target)) => return remote::rbd(faults, &format!("{field}.rbd"), target),
         Some(Target::Nfs(_)) => "nfs",
         Some(Target::NvmeTcp(_)) => "nvme_tcp",
         Some(Target::FibreChannel(_)) => "fibre_channel",

@@ -43,7 +43,9 @@ fn volume(volume: &Volume) -> Look {
         VolumeTarget::Nbd {
             server: NbdServer::Tcp(_),
             ..
-        } => elsewhere(true),
+        }
+        | VolumeTarget::Iscsi(_)
+        | VolumeTarget::Rbd(_) => elsewhere(true),
     }
 }
 

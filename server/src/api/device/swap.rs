@@ -43,7 +43,7 @@ impl Api {
         let action = SwapVolume {
             instance,
             disk,
-            volume,
+            volume: self.host.marked_volume(&volume),
             bandwidth,
         };
         let last = move |api: Api, _: OperationRecord| {

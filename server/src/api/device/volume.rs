@@ -83,6 +83,7 @@ impl Api {
         let read = self.asked(request, device);
         let (asked, device) = read.map_err(|e| status(&e))?;
         let (instance, disk_id) = (asked.id, device.id.to_string());
+        let device = self.host.marked(&device);
         let action = AttachVolume { instance, device };
         if validate_only {
             action.check(&self.host).await.map_err(|e| status(&e))?;

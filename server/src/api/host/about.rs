@@ -17,6 +17,13 @@ use crate::{
 pub(super) const NO_COMMAND: &str =
     "no command is set for it: host.reboot_command, host.shutdown_command";
 
+/// Why a kind of volume cannot be reached.
+const NO_DRIVER: &str =
+    "QEMU's driver for it is not installed on this host: package qemu-block-extra";
+
+/// Why no volume may have a secret.
+const NO_KEEPER: &str = "libvirt's secret driver is not there";
+
 fn check(
     name: &str,
     (readiness, detail): (v1::Readiness, String),
@@ -114,6 +121,23 @@ impl Api {
             .collect()
     }
 
+    /// Flags of what is served, but has no means on this host.
+    async fn lacking(&self) -> Vec<(&'static str, &'static str)> {
+        let volumes = &self.host.volumes;
+        let (iscsi, rbd) = tokio::join!(volumes.has_driver("iscsi"), volumes.has_driver("rbd"));
+        let known = self.host.hypervisor.capabilities().await;
+        // While the hypervisor is away, nothing is said against it.
+        let secrets = known.is_ok_and(|known| !known.secrets);
+        [
+            ("volume_iscsi", !iscsi, NO_DRIVER),
+            ("volume_rbd", !rbd, NO_DRIVER),
+            ("volume_secret", secrets, NO_KEEPER),
+        ]
+        .into_iter()
+        .filter_map(|(name, lacks, why)| lacks.then_some((name, why)))
+        .collect()
+    }
+
     pub(super) async fn capabilities(&self) -> v1::GetCapabilitiesResponse {
         v1::GetCapabilitiesResponse {
             server: Some(v1::ServerVersion {
@@ -126,7 +150,7 @@ impl Api {
             }),
             hypervisor: Some(self.hypervisor().await),
             rpcs: capability::rpcs(&self.off()),
-            features: feature::flags(),
+            features: feature::flags(&self.lacking().await),
             vif_types: feature::VIF_TYPES.map(i32::from).to_vec(),
             disk_buses: feature::DISK_BUSES.map(i32::from).to_vec(),
             image_formats: feature::IMAGE_FORMATS.map(i32::from).to_vec(),

@@ -87,12 +87,14 @@ const FLAGS: &[(&str, bool, &str)] = &[
     // The ways to volumes, by the names of VolumeConnection's targets.
     ("volume_local", true, ""),
     ("volume_nbd", true, ""),
-    ("volume_iscsi", false, ""),
-    ("volume_rbd", false, ""),
+    ("volume_iscsi", true, ""),
+    ("volume_rbd", true, ""),
     ("volume_nfs", false, ""),
     ("volume_nvme_tcp", false, ""),
     ("volume_fibre_channel", false, ""),
     ("volume_encryption", false, ""),
+    // Whether those of them may have a secret.
+    ("volume_secret", true, ""),
 ];
 
 /// Kinds of connection that an interface may ask for.
@@ -125,16 +127,20 @@ pub(super) const IMAGE_FORMATS: [v1::DiskFormat; 6] = [
     v1::DiskFormat::Vdi,
 ];
 
-/// Every flag, as GetCapabilities tells it.
-pub(super) fn flags() -> Vec<v1::FeatureCapability> {
-    let flag = |(name, supported, _): &(&str, bool, &str)| v1::FeatureCapability {
-        name: (*name).to_owned(),
-        supported: *supported,
-        unsupported_reason: if *supported {
-            String::new()
-        } else {
-            "not served by this server yet".to_owned()
-        },
+/// Every flag, as GetCapabilities tells it; `lacking` are those that this host has no means for, and why.
+pub(super) fn flags(lacking: &[(&str, &str)]) -> Vec<v1::FeatureCapability> {
+    let flag = |(name, served, _): &(&str, bool, &str)| {
+        let lacking = lacking.iter().find(|(lacking, _)| lacking == name);
+        let why = match (served, lacking) {
+            (false, _) => "not served by this server yet",
+            (true, Some((_, why))) => why,
+            (true, None) => "",
+        };
+        v1::FeatureCapability {
+            name: (*name).to_owned(),
+            supported: why.is_empty(),
+            unsupported_reason: why.to_owned(),
+        }
     };
     FLAGS.iter().map(flag).collect()
 }

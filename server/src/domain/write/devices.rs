@@ -5,7 +5,7 @@ use super::{
         Backing, Bandwidth, Device, Disk, DiskDevice, DiskSource, Domain, Graphics, Interface,
         InterfaceSource, Machine, MemoryModule, Rate, Rng, alias, interface, xml::Xml,
     },
-    path,
+    network, path,
 };
 use crate::model::{Bytes, DiskBus, NbdServer, VideoModel};
 
@@ -58,7 +58,7 @@ fn disk(xml: &mut Xml, disk: &Disk) {
     let kind = match disk.source {
         DiskSource::File(_) => "file",
         DiskSource::Block(_) => "block",
-        DiskSource::Nbd { .. } => "network",
+        DiskSource::Nbd { .. } | DiskSource::Iscsi { .. } | DiskSource::Rbd { .. } => "network",
     };
     let kind = [("type", kind), ("device", disk.device.as_str())];
     xml.node("disk", &kind, |xml| {
@@ -115,6 +115,12 @@ fn source(xml: &mut Xml, source: &DiskSource) {
     match source {
         DiskSource::File(file) => xml.leaf("source", &[("file", &path(file))]),
         DiskSource::Block(device) => xml.leaf("source", &[("dev", &path(device))]),
+        DiskSource::Iscsi {
+            unit,
+            initiator,
+            login,
+        } => network::iscsi(xml, unit, (initiator.as_deref(), login.as_ref())),
+        DiskSource::Rbd { image, login } => network::rbd(xml, image, login.as_ref()),
         DiskSource::Nbd { server, export } => {
             let mut told = vec![("protocol", "nbd")];
             if !export.is_empty() {

@@ -35,6 +35,9 @@ impl Fake {
 impl Devices for Fake {
     async fn attach(&self, id: InstanceId, device: &Device) -> Result<()> {
         self.enter("attach").await?;
+        if let Device::Disk(disk) = device {
+            self.unlock([&**disk])?;
+        }
         let fresh = self.guest(id, |guest| {
             let fresh = !guest.has(device);
             match &mut guest.live {

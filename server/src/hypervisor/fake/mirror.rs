@@ -28,6 +28,7 @@ impl FakeGuest {
 impl Mirrors for Fake {
     async fn begin_mirror(&self, id: InstanceId, to: &Disk, _: Option<u64>) -> Result<()> {
         self.enter("begin_mirror").await?;
+        self.unlock([to])?;
         let there = self.guest(id, |guest| guest.live_disk(&to.target).is_some())?;
         if !there {
             return Err(wrong_state(id, "domain is not running"));

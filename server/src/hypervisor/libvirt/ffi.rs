@@ -5,10 +5,12 @@ mod agent;
 mod console;
 pub(super) mod device;
 mod guest;
+pub(super) mod identity;
 mod job;
 pub(super) mod mirror;
 mod node;
 pub(super) mod overlay;
+mod secret;
 mod stats;
 
 use std::{ffi::CStr, time::Duration};
@@ -20,6 +22,7 @@ pub(super) use console::open_screen;
 pub(super) use guest::inject_nmi;
 pub(super) use job::{abort_job, backup_begin, job};
 pub(super) use node::{compare_hypervisor_cpu, cpu_times};
+pub(super) use secret::{secret_usage, secret_value};
 pub(super) use stats::{Record, Stats, Value};
 
 /// Whether somebody is at work on a running guest's monitor.

@@ -9,7 +9,7 @@ use std::{
 use tracing::warn;
 use virt::connect::Connect;
 
-use super::{fault::Fault, handles::Handles};
+use super::{fault::Fault, ffi, handles::Handles};
 
 /// A connection whose end does not panic.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(super) struct Route {
     pub(super) uri: Arc<str>,
     /// The connection that all share, for drivers that must not be opened again and again.
     pub(super) shared: Option<Arc<Conn>>,
+    /// The connection that keeps secrets, where that is not the same one.
+    pub(super) secrets: Option<Arc<Conn>>,
 }
 
 /// A worker's connection, and what it keeps of it.
@@ -58,6 +60,8 @@ struct Open {
     // Dropped before the connection: libvirt holds one open for as long as there are handles of it.
     handles: Handles,
     conn: Arc<Conn>,
+    // The thread knows it by its address.
+    _keeper: Option<Arc<Conn>>,
 }
 
 impl Line {
@@ -66,6 +70,10 @@ impl Line {
         let stale = self.0.as_ref().is_none_or(|open| open.epoch != route.epoch);
         if stale {
             self.0 = None;
+            if let Some(keeper) = &route.secrets {
+                // Without this, no guest whose disk has a secret starts on this thread.
+                ffi::identity::assume(keeper.get());
+            }
             let conn = match &route.shared {
                 Some(conn) => conn.clone(),
                 None => Arc::new(Conn::open(&route.uri).map_err(|e| Fault::unreachable(&e))?),
@@ -74,6 +82,7 @@ impl Line {
                 epoch: route.epoch,
                 handles: Handles::default(),
                 conn,
+                _keeper: route.secrets.clone(),
             });
         }
         match &mut self.0 {

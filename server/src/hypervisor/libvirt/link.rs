@@ -34,6 +34,7 @@ use super::{
     lifecycle,
     line::{Conn, Route},
     names::Names,
+    secret,
     worker::Pool,
 };
 use crate::{
@@ -239,6 +240,7 @@ pub(super) fn supervise(
         uri,
         pools,
         epoch: 0,
+        secrets: None,
     };
     let builder = thread::Builder::new().name("libvirt-link".to_owned());
     builder.spawn(move || supervisor.run()).map(drop)
@@ -250,6 +252,8 @@ struct Supervisor {
     uri: Arc<str>,
     pools: Vec<Weak<Pool>>,
     epoch: u64,
+    /// What keeps secrets beside an embedded driver; opened once, and before that.
+    secrets: Option<Arc<Conn>>,
 }
 
 impl Supervisor {
@@ -282,6 +286,10 @@ impl Supervisor {
     fn establish(&mut self) -> Result<Established, Fault> {
         events::start_loop().map_err(|reason| HypervisorError::Unavailable { reason })?;
         self.exchange.forget_losses();
+        let embedded = matches!(self.settings.connect, ConnectTo::Embedded { .. });
+        if embedded && self.secrets.is_none() {
+            self.secrets = secret::beside(&self.uri);
+        }
         let conn = Arc::new(Conn::open(&self.uri).map_err(|e| Fault::unreachable(&e))?);
         // Drivers in this process have no wire to keep alive.
         if let Err(e) = conn.get().set_keep_alive(KEEPALIVE.0, KEEPALIVE.1) {
@@ -289,7 +297,11 @@ impl Supervisor {
         }
         let listener: Arc<dyn Listener> = self.exchange.clone();
         let registration = Registration::new(conn.clone(), &listener)?;
-        let capabilities = capability::read(conn.get(), self.settings.virt_type)?;
+        let mut capabilities = capability::read(conn.get(), self.settings.virt_type)?;
+        capabilities.secrets = match embedded {
+            true => self.secrets.is_some(),
+            false => conn.get().num_of_secrets().is_ok(),
+        };
         self.exchange.owned.clear();
         // Whatever may fail for another reason than the link's loss comes before it is told to be there.
         let present = guest::present(conn.get(), &self.exchange.owned)?;
@@ -297,8 +309,7 @@ impl Supervisor {
         self.observe(&conn, present)?;
         // Each connection to the test driver with a file is a world of its own. An embedded driver registers itself with
         // libvirt anew whenever it is opened, which works some twenty times in the life of a process.
-        let one = capabilities.driver == "TEST"
-            || matches!(self.settings.connect, ConnectTo::Embedded { .. });
+        let one = capabilities.driver == "TEST" || embedded;
         let shared = one.then(|| conn.clone());
         self.epoch += 1;
         *self.exchange.capabilities.lock() = Some(Arc::new(capabilities));
@@ -306,6 +317,7 @@ impl Supervisor {
             epoch: self.epoch,
             uri: self.uri.clone(),
             shared,
+            secrets: self.secrets.clone(),
         });
         *self.exchange.since.lock() = SystemTime::now();
         self.exchange.link.send_replace(Link::Up);

@@ -4,7 +4,8 @@ use clap::Args;
 use computedriver_client::v1::{self, block_device::Source};
 use uuid::Uuid;
 
-use crate::volume;
+use crate::exit::Failure;
+use crate::volume::LoginArgs;
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct BootArgs {
@@ -21,10 +22,13 @@ pub(crate) struct BootArgs {
 
 impl BootArgs {
     /// The root disk, if a volume was named.
-    pub(crate) fn device(&self) -> Option<v1::BlockDevice> {
-        let target = volume::target(self.boot_volume.as_ref()?);
+    pub(crate) fn device(&self, login: &LoginArgs) -> Result<Option<v1::BlockDevice>, Failure> {
+        let Some(said) = &self.boot_volume else {
+            return Ok(None);
+        };
+        let target = login.target(said)?;
         let volume_id = self.boot_volume_id.unwrap_or_else(Uuid::new_v4).to_string();
-        Some(v1::BlockDevice {
+        Ok(Some(v1::BlockDevice {
             disk_id: volume_id.clone(),
             boot_index: Some(0),
             source: Some(Source::Volume(v1::VolumeConnection {
@@ -36,6 +40,6 @@ impl BootArgs {
                 ..Default::default()
             })),
             ..Default::default()
-        })
+        }))
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::image::{image, last_part, location};
 use super::vif::vifs;
-use super::{BootArgs, FlavorArgs, GuestArgs, ImageArgs, SpawnArgs, TellArgs, WaitArgs};
+use super::{FlavorArgs, GuestArgs, ImageArgs, SpawnArgs, TellArgs, WaitArgs};
 use crate::exit::Failure;
 use crate::json;
 
@@ -36,6 +36,9 @@ impl SpawnArgs {
         let bridges = std::mem::take(&mut self.bridge);
         let vifs = vifs(&request.instance_id, bridges, self.user_net);
         request.vifs.extend(vifs);
+        for said in &self.volume {
+            request.block_devices.push(self.login.device(said)?);
+        }
         self.guest.put_over(&mut request);
         let words = self.told.read()?;
         request.metadata.extend(words.metadata);
@@ -68,14 +71,14 @@ impl SpawnArgs {
     }
 
     /// The volume that it boots from, which this is not about.
-    pub(crate) fn take_boot(&mut self) -> BootArgs {
-        std::mem::take(&mut self.boot)
+    pub(crate) fn take_boot(&mut self) -> Result<Option<v1::BlockDevice>, Failure> {
+        std::mem::take(&mut self.boot).device(&self.login)
     }
 
     /// What it boots from: an image, a volume, or what the file says.
     fn put_root(&mut self, request: &mut v1::SpawnRequest) -> Result<(), Failure> {
         let usage = |words: &str| Err(Failure::Usage(words.to_owned()));
-        match (self.image.take(), self.boot.device()) {
+        match (self.image.take(), self.boot.device(&self.login)?) {
             (Some(_), Some(_)) => usage("--image and --boot-volume exclude each other"),
             (Some(at), None) => {
                 request.image = Some(self.about_image.take(at)?);

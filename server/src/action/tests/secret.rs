@@ -1,0 +1,190 @@
+//! Volumes with a secret: who keeps it, who forgets it, and what shows of it.
+
+use pretty_assertions::assert_eq;
+
+use super::{
+    devices::{assert_reverts, attach, detach, done, off, refused, swap, with},
+    *,
+};
+use crate::{
+    action::{ExtendVolume, PowerOn},
+    model::{
+        BlockDevice, BlockSource, Bytes, Iscsi, Login, Qos, Secret, SecretName, Volume, VolumeId,
+        VolumeTarget,
+    },
+    recover,
+    testing::PASSWORD,
+};
+
+fn device(t: &TestHost, name: &str, word: &str) -> BlockDevice {
+    let unit = Iscsi {
+        portal: "192.0.2.7:3260".parse().unwrap(),
+        target: "iqn.2001-04.com.example:storage".to_owned(),
+        lun: 1,
+        login: Some(Login {
+            user: "me".to_owned(),
+            secret: Some(Secret::new(word.as_bytes().to_vec())),
+            mark: String::new(),
+        }),
+    };
+    let volume = Volume {
+        id: VolumeId::random(),
+        target: VolumeTarget::Iscsi(unit),
+        read_only: false,
+        shared: false,
+        serial: None,
+        format: DiskFormat::Raw,
+        discard: false,
+        qos: Qos::default(),
+        seen: None,
+    };
+    t.host.marked(&BlockDevice {
+        id: name.parse().unwrap(),
+        device_name: None,
+        boot_index: None,
+        bus: None,
+        source: BlockSource::Volume(Box::new(volume)),
+    })
+}
+
+/// The volumes whose secrets are kept.
+fn kept(t: &TestHost) -> Vec<VolumeId> {
+    t.fake
+        .secrets()
+        .into_keys()
+        .map(|name| name.volume)
+        .collect()
+}
+
+fn id_of(device: &BlockDevice) -> VolumeId {
+    device.volume().unwrap().id
+}
+
+fn spec_with(t: &TestHost, device: &BlockDevice) -> InstanceSpec {
+    InstanceSpec {
+        block_devices: vec![device.clone()],
+        ..t.spec()
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_taken_back_from_every_step_also_by_another_life() {
+    let t = inhabited().await;
+    let id = t.spawned(t.everything()).await;
+    let volume = device(&t, "vol", PASSWORD);
+    assert_reverts(&t, 3, async |_| attach(id, &volume)).await;
+    assert_eq!(kept(&t), [id_of(&volume)]);
+    let id = t.spawned(t.everything()).await;
+    let (old, new) = (device(&t, "vol", PASSWORD), device(&t, "new", PASSWORD));
+    done(&t, attach(id, &old)).await;
+    t.fake.set_disk_size(id, "vde", Bytes(1 << 20));
+    assert_reverts(&t, 4, async |_| swap(id, &new)).await;
+    let spawned = device(&t, "more", PASSWORD);
+    let steps = assert_unwinds(&t, async |t| t.spawn(spec_with(t, &spawned)).await).await;
+    assert_eq!(steps, ALL_STEPS - 1, "no config drive, but a secret");
+}
+
+#[tokio::test]
+async fn a_secret_is_kept_as_long_as_its_volume_and_no_longer() {
+    let t = TestHost::new().await;
+    let (old, new) = (device(&t, "vol", PASSWORD), device(&t, "new", PASSWORD));
+    let id = t.spawned(spec_with(&t, &old)).await;
+    assert_eq!(kept(&t), [id_of(&old)]);
+    t.fake.set_disk_size(id, "vdb", Bytes(1 << 20));
+    done(&t, swap(id, &new)).await;
+    assert_eq!(kept(&t), [id_of(&new)]);
+    off(&t, id).await;
+    done(&t, PowerOn { instance: id }).await;
+    done(&t, detach(id, "vol")).await;
+    assert_eq!(kept(&t), []);
+    done(&t, attach(id, &old)).await;
+    assert_eq!(kept(&t), [id_of(&old)]);
+    done(&t, Destroy { instance: id }).await;
+    assert_eq!(kept(&t), []);
+}
+
+#[tokio::test]
+async fn a_volume_with_another_secret_is_another_one_and_a_wrong_one_changes_nothing() {
+    let t = TestHost::new().await;
+    let id = t.spawned(t.spec()).await;
+    let wrong = device(&t, "vol", "not the word");
+    let e = refused(&t, attach(id, &wrong)).await;
+    assert_eq!(
+        (e.reason(), e.phase()),
+        ("VOLUME_CONNECT_FAILED", Some(Phase::ConnectVolumes))
+    );
+    assert!(e.message().contains("refuses its CHAP user"), "{e}");
+    let good = device(&t, "vol", PASSWORD);
+    done(&t, attach(id, &good)).await;
+    let there = t.snapshot().await;
+    done(&t, attach(id, &good)).await;
+    assert_eq!(t.snapshot().await, there, "a repeat changes nothing");
+    let other = with(&good, |volume| {
+        *volume = volume.with_login(|login| {
+            login.secret = Some(Secret::new(b"not the word".to_vec()));
+        });
+    });
+    let e = refused(&t, attach(id, &t.host.marked(&other))).await;
+    assert_eq!(e.reason(), "DISK_EXISTS");
+}
+
+#[tokio::test]
+async fn a_volume_that_grows_is_looked_at_with_the_secret_that_is_kept() {
+    let t = TestHost::new().await;
+    let id = t.spawned(t.spec()).await;
+    done(&t, attach(id, &device(&t, "vol", PASSWORD))).await;
+    std::fs::write(t.host.paths.state.join("grown"), "2").unwrap();
+    let extend = ExtendVolume {
+        instance: id,
+        disk: "vol".parse().unwrap(),
+        size: Bytes(2 << 20),
+    };
+    done(&t, extend).await;
+    let record = t.host.store.instance(id).unwrap();
+    let seen = record.spec.block_devices[0].volume().unwrap();
+    assert_eq!(seen.seen.as_ref().unwrap().size, Bytes(2 << 20));
+}
+
+#[tokio::test]
+async fn no_secret_is_in_a_record_a_step_or_an_error() {
+    let t = TestHost::new().await;
+    let volume = device(&t, "vol", PASSWORD);
+    let id = t.spawned(spec_with(&t, &volume)).await;
+    let record = t.host.store.instance(id).unwrap();
+    let login = record.spec.block_devices[0].volume().unwrap().login();
+    assert_eq!(login.unwrap().0.secret, None);
+    let more = attach(id, &device(&t, "more", PASSWORD));
+    let mut task = t.task(&more).await;
+    more.run(&mut task).await.unwrap();
+    let steps = t.host.store.steps(task.report().record().id).await.unwrap();
+    let shown = format!("{steps:?} {record:?} {:?} {more:?}", t.fake.snapshot());
+    assert!(shown.contains("keep secret"), "{shown}");
+    assert!(!shown.contains(PASSWORD), "{shown}");
+    for name in ["state.db", "state.db-wal"] {
+        let bytes = std::fs::read(t.host.paths.state.join(name)).unwrap_or_default();
+        let found = bytes
+            .windows(PASSWORD.len())
+            .any(|w| w == PASSWORD.as_bytes());
+        assert!(!found, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_nobody_knows_any_more_is_removed_at_the_next_start() {
+    let t = TestHost::new().await;
+    let volume = device(&t, "vol", PASSWORD);
+    let id = t.spawned(spec_with(&t, &volume)).await;
+    let (usage, value) = t.fake.secrets().into_values().next().unwrap();
+    let stranger = InstanceId::random();
+    let lost = [id, stranger].map(|instance| SecretName {
+        instance,
+        volume: VolumeId::random(),
+    });
+    for name in lost {
+        let keep = t.host.hypervisor.keep_secret(name, usage, &value);
+        keep.await.unwrap();
+    }
+    let next = t.next_life().await;
+    recover::run(&next.host).await.unwrap();
+    assert_eq!(kept(&next), [id_of(&volume)]);
+}

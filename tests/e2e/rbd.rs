@@ -1,0 +1,132 @@
+//! Images of a real Ceph cluster, whose key nobody is shown.
+
+use computedriver::v1::{self, volume_connection::Target as Place};
+use tonic::Code;
+
+use crate::support::{
+    Sandbox, Shell,
+    ceph::Ceph,
+    guest_request, reason, said,
+    volume::{assert_untold, attach, detach, disk, disks, kept, restart},
+};
+
+suite! {
+    a_guest_writes_to_an_image_which_stays_over_a_crash_grows_and_goes,
+    an_image_that_cannot_be_reached_is_told_and_changes_nothing,
+}
+
+const MIB: u64 = 1 << 20;
+
+/// A sandbox whose server and guests reach a cluster on loopback.
+async fn ceph(sandbox: &mut Sandbox) -> Ceph {
+    if sandbox.is_system() {
+        sandbox.move_inside().await;
+    }
+    Ceph::start(sandbox)
+}
+
+fn size(sandbox: &Sandbox, ceph: &Ceph) -> u64 {
+    let told = ceph.rbd(sandbox, &["info", "--format", "json", "one"]);
+    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    told["size"].as_u64().unwrap()
+}
+
+async fn a_guest_writes_to_an_image_which_stays_over_a_crash_grows_and_goes(sandbox: &mut Sandbox) {
+    let ceph = ceph(sandbox).await;
+    ceph.rbd(sandbox, &["create", "--size", "16M", "one"]);
+    let image = ceph.image(sandbox, "one");
+    let key = image.secret_key.clone();
+    let guest = sandbox.spawn(guest_request("GUEST-MILESTONE-ready")).await;
+    let id = guest.unwrap().0.instance_id;
+    let one = disk("one", Place::Rbd(image));
+    let told = attach(sandbox, &id, &one).await.unwrap();
+    let seen = (told.device_name.as_str(), told.size_bytes, told.reachable);
+    assert_eq!(seen, ("vdb", 16 * MIB, true));
+    said(sandbox, &id, "GUEST-UEVENT add block vdb", 1).await;
+    attach(sandbox, &id, &one).await.expect("twice is as once");
+    let mut shell = Shell::login(sandbox, &id).await;
+    shell
+        .run("echo written by the guest | dd of=/dev/vdb conv=fsync")
+        .await;
+    let bytes = ceph.rbd(sandbox, &["export", "--no-progress", "one", "-"]);
+    assert!(bytes.starts_with(b"written by the guest\n"));
+    assert_untold(sandbox, &key);
+
+    let mut devices = sandbox.devices().await;
+    let extend = v1::ExtendVolumeRequest {
+        instance_id: id.clone(),
+        disk_id: "one".to_owned(),
+        size_bytes: 32 * MIB,
+        ..Default::default()
+    };
+    let e = devices.extend_volume(extend.clone()).await.unwrap_err();
+    assert_eq!(reason(&e), "VOLUME_CONNECT_FAILED");
+    assert_eq!(size(sandbox, &ceph), 16 * MIB, "QEMU grows no image");
+    ceph.rbd(
+        sandbox,
+        &["resize", "--no-progress", "--size", "32M", "one"],
+    );
+    let grown = devices.extend_volume(extend).await.unwrap().into_inner();
+    assert_eq!(grown.disk.unwrap().size_bytes, 32 * MIB);
+    assert_eq!(size(sandbox, &ceph), 32 * MIB);
+    let told = shell.run("cat /sys/block/vdb/size").await;
+    assert!(told.contains("65536"), "{told}");
+    drop(shell);
+
+    sandbox.kill();
+    sandbox.launch();
+    sandbox.ready().await;
+    restart(sandbox, &id).await;
+    said(sandbox, &id, "GUEST-MILESTONE-ready", 2).await;
+    let mut shell = Shell::login(sandbox, &id).await;
+    let told = shell.run("head -c 20 /dev/vdb").await;
+    assert!(told.contains("written by the guest"), "{told}");
+    assert_untold(sandbox, &key);
+    drop(shell);
+    detach(sandbox, &id, "one").await;
+    assert!(kept(sandbox).is_empty(), "its secret went with it");
+    attach(sandbox, &id, &one).await.unwrap();
+    sandbox.destroy(&id).await.unwrap();
+    assert!(kept(sandbox).is_empty(), "its secret went with it");
+    sandbox.assert_clean().await;
+}
+
+async fn an_image_that_cannot_be_reached_is_told_and_changes_nothing(sandbox: &mut Sandbox) {
+    let ceph = ceph(sandbox).await;
+    ceph.rbd(sandbox, &["create", "--size", "16M", "one"]);
+    let good = ceph.image(sandbox, "one");
+    let guest = sandbox.spawn(guest_request("GUEST-MILESTONE-ready")).await;
+    let id = guest.unwrap().0.instance_id;
+    let before = disks(sandbox, &id).await;
+    let wrong = |change: &dyn Fn(&mut v1::RbdTarget)| {
+        let mut image = good.clone();
+        change(&mut image);
+        image
+    };
+    let other = "AQBSdFhcAAAAABAAJ5yEzoXcAyAPc1RVKCQZsg==";
+    let all = [
+        (wrong(&|image| image.image.push('x')), "no such image"),
+        (wrong(&|image| image.pool.push('x')), "no such pool"),
+        (
+            wrong(&|image| image.secret_key = "aGVsbG8=".to_owned()),
+            "no key of Ceph",
+        ),
+        (
+            wrong(&|image| image.secret_key = other.to_owned()),
+            "within 10 s",
+        ),
+    ];
+    for (image, words) in all {
+        let bad = disk("bad", Place::Rbd(image));
+        let e = attach(sandbox, &id, &bad).await.unwrap_err();
+        assert_eq!(
+            (e.code(), reason(&e).as_str()),
+            (Code::Aborted, "VOLUME_CONNECT_FAILED")
+        );
+        assert!(e.message().contains(words), "{words}: {e:?}");
+    }
+    assert_eq!(disks(sandbox, &id).await, before);
+    assert!(kept(sandbox).is_empty());
+    sandbox.destroy(&id).await.unwrap();
+    sandbox.assert_clean().await;
+}
