@@ -51,6 +51,7 @@ mod snapshot;
 mod spawn;
 mod stats;
 mod streams;
+mod stuck;
 mod support;
 mod swap;
 mod system;

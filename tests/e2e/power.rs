@@ -46,7 +46,7 @@ async fn on(sandbox: &Sandbox, id: &str) -> Result<v1::InstanceInfo, Status> {
     Ok(answer.into_inner().info.unwrap())
 }
 
-async fn pause(sandbox: &Sandbox, id: &str) -> Result<v1::InstanceInfo, Status> {
+pub async fn pause(sandbox: &Sandbox, id: &str) -> Result<v1::InstanceInfo, Status> {
     let asked = v1::PauseRequest {
         instance_id: id.to_owned(),
         ..Default::default()
@@ -55,7 +55,7 @@ async fn pause(sandbox: &Sandbox, id: &str) -> Result<v1::InstanceInfo, Status> 
     Ok(answer.into_inner().info.unwrap())
 }
 
-async fn unpause(sandbox: &Sandbox, id: &str) -> Result<v1::InstanceInfo, Status> {
+pub async fn unpause(sandbox: &Sandbox, id: &str) -> Result<v1::InstanceInfo, Status> {
     let asked = v1::UnpauseRequest {
         instance_id: id.to_owned(),
         ..Default::default()

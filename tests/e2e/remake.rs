@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use crate::{
     power::state,
-    support::{Sandbox, Shell, guest, guest_request, image, reason, until},
+    support::{Sandbox, Shell, guest, guest_request, image, reason, request, until},
 };
 
 suite! {
@@ -291,6 +291,70 @@ async fn a_crash_in_the_middle_leaves_the_instance_as_it_was(sandbox: &mut Sandb
     assert_eq!(found.image.unwrap().image_id, "test-image");
     assert_eq!(state(sandbox, &id).await, PowerState::Running);
     assert_eq!(aside(sandbox, &id), Vec::<PathBuf>::new());
+    sandbox.destroy(&id).await.unwrap();
+    sandbox.assert_clean().await;
+}
+
+/// Lets a resize begin, and kills the server where it tells of that phase for that time; answers whether it got there.
+async fn cut(sandbox: &mut Sandbox, request: v1::ResizeRequest, nth: usize) -> bool {
+    use v1::resize_response::Event;
+    let answers = sandbox.instances().await.resize(request).await;
+    let mut answers = answers.unwrap().into_inner();
+    let mut told = 0;
+    let reached = loop {
+        match answers.message().await {
+            Ok(Some(message)) => match message.event {
+                Some(Event::Progress(_)) if told == nth => break true,
+                Some(Event::Progress(_)) => told += 1,
+                _ => {}
+            },
+            _ => break false,
+        }
+    };
+    sandbox.kill();
+    sandbox.launch();
+    sandbox.ready().await;
+    reached
+}
+
+#[tokio::test]
+async fn a_resize_that_a_crash_cut_is_done_or_undone_and_says_which() {
+    let mut sandbox = Sandbox::start(&["--set", "guests.shutdown_timeout=0s"]).await;
+    let (spawned, _) = sandbox.spawn(request()).await.unwrap();
+    let id = spawned.instance_id.clone();
+    for (nth, root_gib) in (2..).enumerate() {
+        let before = instance(&sandbox, &id).await.flavor.unwrap();
+        let wanted = v1::Flavor {
+            vcpus: 3 - before.vcpus,
+            root_gib,
+            ..before.clone()
+        };
+        let request = v1::ResizeRequest {
+            instance_id: id.clone(),
+            flavor: Some(wanted.clone()),
+            mode: v1::ResizeMode::MayRestart.into(),
+            ..Default::default()
+        };
+        let reached = cut(&mut sandbox, request, nth).await;
+        let asked = v1::ListOperationsRequest {
+            instance_id: id.clone(),
+            page_size: 1,
+            ..Default::default()
+        };
+        let newest = sandbox.operations().await.list_operations(asked).await;
+        let newest = newest.unwrap().into_inner().operations.remove(0);
+        let done = newest.state() == v1::OperationState::Succeeded;
+        println!("cut at message {nth}: {}", newest.state().as_str_name());
+        assert_eq!(newest.verb, "Resize");
+        let is = instance(&sandbox, &id).await.flavor.unwrap();
+        assert_eq!(is, if done { wanted } else { before });
+        assert_eq!(state(&sandbox, &id).await, PowerState::Running);
+        assert_eq!(processors(&sandbox, &id).await, is.vcpus);
+        if !reached {
+            assert!(nth > 8, "it told of {nth} things only");
+            break;
+        }
+    }
     sandbox.destroy(&id).await.unwrap();
     sandbox.assert_clean().await;
 }

@@ -14,6 +14,7 @@ mod image;
 mod instance;
 mod operation;
 mod power;
+mod remake;
 mod stats;
 mod suite;
 mod volume;
@@ -73,6 +74,7 @@ fn checks(only: Option<&str>) -> Vec<Check> {
         volume::CHECKS,
         event::CHECKS,
         power::CHECKS,
+        remake::CHECKS,
         instance::LAST,
         TIDY,
     ];
