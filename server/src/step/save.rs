@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::power::power;
 use crate::{
@@ -16,6 +17,9 @@ use crate::{
 
 /// How often it is told how far it is.
 const TELL: Duration = Duration::from_millis(500);
+/// How long a save may get nowhere. An emulator that is stopped writes nothing, and holds its guest from whoever else wants
+/// to change it; the longest that a whole one stands still is while a slow disk takes its last writes.
+const STUCK: Duration = Duration::from_secs(180);
 /// What the hypervisor says in other words than ours.
 const FULL: &str = "No space left on device";
 
@@ -39,6 +43,7 @@ impl Step for SaveGuest {
         let mut save = hypervisor.save(self.instance);
         let mut tell = tokio::time::interval(TELL);
         let mut stopping = false;
+        let (mut moved, mut far) = (Instant::now(), None);
         loop {
             tokio::select! {
                 biased;
@@ -58,6 +63,13 @@ impl Step for SaveGuest {
                     if let Ok(Some((done, total))) = hypervisor.saving(self.instance).await {
                         let amount = Amount::Bytes { done, total: Some(total) };
                         cx.report.advance(Self::PHASE, Self::NAME, Some(amount));
+                        if far.replace(done) != Some(done) {
+                            moved = Instant::now();
+                        }
+                    }
+                    if moved.elapsed() > STUCK {
+                        let call = "virDomainManagedSave";
+                        return Err(HypervisorError::Timeout { call, limit: STUCK }.into());
                     }
                 }
             }

@@ -25,7 +25,7 @@ pub struct BegunStep {
 pub struct OperationFilter {
     /// Only those of this instance.
     pub instance: Option<InstanceId>,
-    /// Only those after this one, in the order of the listing: oldest first.
+    /// Only those after this one, in the order of the listing: newest first.
     pub after: Option<(SystemTime, OperationId)>,
     /// At most so many.
     pub limit: usize,
@@ -151,7 +151,7 @@ impl Store {
             .await
     }
 
-    /// Operations, oldest first.
+    /// Operations, newest first.
     ///
     /// # Errors
     /// When the database fails.
@@ -159,13 +159,13 @@ impl Store {
         self.write(move |transaction| {
             let (after, after_id) = filter
                 .after
-                .map_or((i64::MIN, String::new()), |(time, id)| {
+                .map_or((i64::MAX, String::new()), |(time, id)| {
                     (micros(time), id.to_string())
                 });
             let mut statement = transaction.prepare(
                 "SELECT record FROM operations
-                 WHERE (begun, id) > (?1, ?2) AND (?3 IS NULL OR instance = ?3)
-                 ORDER BY begun, id LIMIT ?4",
+                 WHERE (begun, id) < (?1, ?2) AND (?3 IS NULL OR instance = ?3)
+                 ORDER BY begun DESC, id DESC LIMIT ?4",
             )?;
             let instance = filter.instance.map(|id| id.to_string());
             let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);

@@ -106,6 +106,7 @@ async fn listings_page_by_time_and_filter() {
         })
         .collect();
     expected.sort();
+    expected.reverse();
     assert_eq!(
         seen,
         expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>()

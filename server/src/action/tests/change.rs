@@ -314,6 +314,22 @@ async fn a_suspend_that_is_cancelled_has_the_guest_run_on() {
 }
 
 #[tokio::test]
+async fn a_save_that_gets_nowhere_ends_and_the_guest_runs_on() {
+    let (t, instance) = host_of_one().await;
+    let before = t.snapshot().await;
+    let saves = t.fake.hold("save");
+    let suspend = Suspend { instance };
+    let mut task = t.task(&suspend).await;
+    tokio::time::pause();
+    let e = suspend.run(&mut task).await.unwrap_err();
+    tokio::time::resume();
+    assert_eq!(e.reason(), "HYPERVISOR_TIMEOUT");
+    drop(saves);
+    task.unwind().await.unwrap();
+    assert_eq!(t.snapshot().await, before);
+}
+
+#[tokio::test]
 async fn a_disk_that_is_full_fails_a_suspend_by_name() {
     let (t, instance) = host_of_one().await;
     let before = t.snapshot().await;
