@@ -476,8 +476,8 @@ async fn ended_operations_are_listed_with_how_they_ended() {
     assert_eq!(
         listed,
         [
-            (Verb::Spawn, OperationState::Succeeded),
-            (Verb::Destroy, OperationState::Succeeded)
+            (Verb::Destroy, OperationState::Succeeded),
+            (Verb::Spawn, OperationState::Succeeded)
         ]
     );
 }
