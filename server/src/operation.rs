@@ -382,7 +382,7 @@ impl Operations {
         live.or_else(|| ended().map(|(_, progress)| progress.clone()))
     }
 
-    /// Operations, oldest first.
+    /// Operations, newest first.
     ///
     /// # Errors
     /// When the store fails.

@@ -157,8 +157,8 @@ async fn refusals(sandbox: &Sandbox, id: &str, volume: &v1::VolumeConnection) {
     assert_eq!(sandbox.listed().await, [id]);
 }
 
-/// The server and the guest are lost, as when the host loses its power; both come again.
-async fn host_is_lost(sandbox: &mut Sandbox) {
+/// The server and the guest are lost, as when the host loses its power; both come again, and the device has another name.
+async fn host_is_lost(sandbox: &mut Sandbox, device: &mut Loop) {
     sandbox.kill();
     for pid in sandbox.emulators() {
         signal("-KILL", pid);
@@ -167,6 +167,7 @@ async fn host_is_lost(sandbox: &mut Sandbox) {
         std::future::ready(sandbox.emulators().is_empty().then_some(()))
     })
     .await;
+    device.rename();
     sandbox.launch();
     sandbox.ready().await;
 }
@@ -188,7 +189,7 @@ async fn powers_on(sandbox: &Sandbox, id: &str) {
     sandbox.instances().await.power_on(asked).await.unwrap();
 }
 
-async fn boots_and_keeps(sandbox: &mut Sandbox, kept: &Kept) {
+async fn boots_and_keeps(sandbox: &mut Sandbox, kept: &mut Kept) {
     let (volume, owner) = (kept.volume(), kept.owner());
     let (instance, seen) = sandbox.spawn(booting(&volume, READY)).await.unwrap();
     let id = instance.instance_id;
@@ -223,8 +224,8 @@ async fn boots_and_keeps(sandbox: &mut Sandbox, kept: &Kept) {
     let mut shell = Shell::login(sandbox, &id).await;
     let words = shell.run("cat /marker; echo again >> /marker; sync").await;
     assert!(words.contains("kept"), "{words:?}");
-    if matches!(kept, Kept::Block(_)) {
-        host_is_lost(sandbox).await;
+    if let Kept::Block(device) = kept {
+        host_is_lost(sandbox, device).await;
         booted(sandbox, &id, 3).await;
     }
     sandbox.destroy(&id).await.unwrap();
@@ -242,18 +243,18 @@ async fn boots_and_keeps(sandbox: &mut Sandbox, kept: &Kept) {
 }
 
 async fn a_guest_boots_from_a_raw_file_which_keeps_what_it_writes(sandbox: &mut Sandbox) {
-    let kept = Kept::raw(sandbox);
-    boots_and_keeps(sandbox, &kept).await;
+    let mut kept = Kept::raw(sandbox);
+    boots_and_keeps(sandbox, &mut kept).await;
 }
 
 async fn a_guest_boots_from_a_qcow2_file_which_keeps_what_it_writes(sandbox: &mut Sandbox) {
-    let kept = Kept::qcow2(sandbox);
-    boots_and_keeps(sandbox, &kept).await;
+    let mut kept = Kept::qcow2(sandbox);
+    boots_and_keeps(sandbox, &mut kept).await;
 }
 
 async fn a_guest_boots_from_a_block_device_which_keeps_what_it_writes(sandbox: &mut Sandbox) {
-    if let Some(kept) = Kept::block(sandbox) {
-        boots_and_keeps(sandbox, &kept).await;
+    if let Some(mut kept) = Kept::block(sandbox) {
+        boots_and_keeps(sandbox, &mut kept).await;
     }
 }
 

@@ -53,6 +53,7 @@ impl AttachVolume {
         devices::free(host, &self.device, &record.spec)?;
         let connected = host.connected(self.instance, &self.device).await;
         let device = connected.map_err(|e| e.in_phase(Phase::ConnectVolumes))?;
+        devices::unshared(host, &device)?;
         let (mut record, before) = devices::pinned(host, record).await?;
         let place = record.spec.block_devices.len();
         record.spec.block_devices.push(device);

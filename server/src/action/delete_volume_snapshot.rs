@@ -60,16 +60,20 @@ struct Prepared {
 }
 
 impl DeleteVolumeSnapshot {
-    /// None when no disk rests on the file.
+    /// None when there is no such snapshot.
     fn pair(&self, volume: &Volume) -> Result<Option<Pair>> {
         let chain = volume.chain();
         let place = |name: &str| {
             let mut files = chain.iter();
             files.position(|layer| layer.path.file_name().is_some_and(|own| own == name))
         };
-        let Some(gone) = place(&self.file) else {
+        let Some(known) = volume.snapshot(self.snapshot) else {
             return Ok(None);
         };
+        let gone = place(&self.file).ok_or_else(|| {
+            let why = "is no file of the volume".to_owned();
+            devices::invalid("file_to_merge", why)
+        })?;
         let beside = [gone.checked_sub(1), Some(gone + 1)];
         let into = match &self.target {
             None => gone.checked_sub(1).ok_or_else(|| {
@@ -85,17 +89,12 @@ impl DeleteVolumeSnapshot {
             }
         };
         let pair = Pair { chain, gone, into };
-        match volume.snapshot(self.snapshot) {
-            Some(known)
-                if ![&known.under, &known.over]
-                    .iter()
-                    .all(|side| pair.has(side)) =>
-            {
-                let why = "must be the file of the snapshot, or the one that lies over it, and the other its target";
-                Err(devices::invalid("file_to_merge", why.to_owned()))
-            }
-            _ => Ok(Some(pair)),
+        let sides = [&known.under, &known.over];
+        if !sides.iter().all(|side| pair.has(side)) {
+            let why = "must be the file of the snapshot, or the one that lies over it, and the other its target";
+            return Err(devices::invalid("file_to_merge", why.to_owned()));
         }
+        Ok(Some(pair))
     }
 
     async fn prepared(&self, host: &Host, standing: &Standing, pair: &Pair) -> Result<Prepared> {

@@ -8,12 +8,12 @@ use async_trait::async_trait;
 
 use crate::{
     action::Action,
-    error::{Error, Result},
+    error::Result,
     host::Host,
     hypervisor::HypervisorError,
     model::{EventKind, InstanceId, InstanceRecord, InstanceState, Phase, Verb},
     step::vifs,
-    task::{Reporter, Task},
+    task::Task,
 };
 
 /// Removes an instance.
@@ -61,7 +61,7 @@ impl Action for Destroy {
             .await
             .map_err(|e| crate::error::Error::from(e).in_phase(Phase::Undefine))?;
         report.end(Phase::Undefine);
-        forget_secrets(&host, &report, id).await?;
+        host.drop_all_secrets(&record).await;
         report.begin(Phase::UnplugVifs, "unplugging interfaces");
         for vif in &record.spec.vifs {
             host.vifs
@@ -86,27 +86,6 @@ impl Action for Destroy {
         host.hypervisor.forget(id);
         Ok(())
     }
-}
-
-/// The secrets of the instance's volumes; its definition, which named them, is gone.
-async fn forget_secrets(host: &Host, report: &Reporter, id: InstanceId) -> Result<()> {
-    let phase = Phase::DisconnectVolumes;
-    let kept = host.hypervisor.kept_secrets().await;
-    let kept = kept.map_err(|e| Error::from(e).in_phase(phase))?;
-    let mut own = kept
-        .into_iter()
-        .filter(|name| name.instance == id)
-        .peekable();
-    if own.peek().is_none() {
-        return Ok(());
-    }
-    report.begin(phase, "forgetting the secrets of volumes");
-    for name in own {
-        let forgot = host.hypervisor.forget_secret(name).await;
-        forgot.map_err(|e| Error::from(e).in_phase(phase))?;
-    }
-    report.end(phase);
-    Ok(())
 }
 
 /// Removes a guest of ours that the store does not know, as after the store was lost. Answers whether there was none.

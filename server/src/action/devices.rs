@@ -4,6 +4,7 @@
 //! device when it pleases. A guest that must let go of one is asked first for the same reason: when it does not, nothing
 //! has changed.
 
+use super::layers;
 use crate::{
     domain::{Device, Domain},
     error::{Error, Kind, Result, Violation},
@@ -97,6 +98,19 @@ pub(super) fn free(host: &Host, device: &BlockDevice, record: &InstanceSpec) -> 
         }
     }
     Ok(())
+}
+
+/// Refuses a volume of whose files another has one, as the base of a snapshot.
+///
+/// # Errors
+/// `DISK_EXISTS`, with whose it is.
+pub(super) fn unshared(host: &Host, connected: &BlockDevice) -> Result<()> {
+    let Some(volume) = connected.volume() else {
+        return Ok(());
+    };
+    let files = volume.chain();
+    let files: Vec<_> = files.iter().map(|layer| &*layer.path).collect();
+    layers::unused(host, volume.id, &files)
 }
 
 /// The device that a volume is to an instance.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 use tracing::debug;
 
-use super::{Action, standing::admitted};
+use super::{Action, power_on::may_start, standing::admitted};
 use crate::{
     error::Result,
     host::Host,
@@ -85,6 +85,7 @@ impl Action for PowerOff {
 /// The guest of a change that needs it off ends, if it is on: it is asked first, so that its disks are as it wants them,
 /// then forced. Unless the change ends well it is started again as it was, also when it goes later.
 pub(super) async fn ends(task: &mut Task, instance: InstanceId, was: PowerState) -> Result<()> {
+    may_start(task.host(), instance).await?;
     task.run(ReturnGuest { instance, was }).await?;
     let timeout = task.host().plan.shutdown_timeout;
     let patience = Patience {

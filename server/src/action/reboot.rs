@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::{
     Action,
     power_off::{Patience, goes},
-    power_on::boots,
+    power_on::{boots, may_start},
     standing::admitted,
 };
 use crate::{
@@ -41,6 +41,7 @@ impl Action for Reboot {
         let instance = self.instance;
         let standing = admitted(task.host(), Self::VERB, instance).await?;
         let was = standing.power;
+        may_start(task.host(), instance).await?;
         // First, so that a guest that goes is back whatever happens next.
         task.run(ReturnGuest { instance, was }).await?;
         // A guest that does not run hears nobody.

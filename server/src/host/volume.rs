@@ -6,7 +6,10 @@ use super::Host;
 use crate::{
     error::{Error, Result},
     hypervisor::HypervisorError,
-    model::{BlockDevice, InstanceId, InstanceRecord, Secret, SecretName, Volume, VolumeTarget},
+    model::{
+        BlockDevice, InstanceId, InstanceRecord, InstanceState, Secret, SecretName, Volume,
+        VolumeTarget,
+    },
     volume::{Credentials, VolumeError},
 };
 
@@ -53,6 +56,26 @@ impl Host {
         };
         let connected = self.connect(instance, volume).await?;
         Ok(device.with_volume(|_| connected))
+    }
+
+    /// The same disks as they are now: a block device where its path leads, and what is not on this host asked for once more.
+    /// QEMU would wait for a server that is gone, and the starts of other guests behind it.
+    ///
+    /// # Errors
+    /// Those of [`Host::connect`]; and when a path leads nowhere any more.
+    pub async fn found_again(
+        &self,
+        instance: InstanceId,
+        devices: &[BlockDevice],
+    ) -> Result<Vec<BlockDevice>> {
+        let found = self.volumes.found_again(devices).await?;
+        let asked = found.iter().map(|device| async move {
+            match device.volume() {
+                Some(volume) if volume.is_remote() => self.connected(instance, device).await,
+                _ => Ok(device.clone()),
+            }
+        });
+        futures::future::try_join_all(asked).await
     }
 
     async fn credentials(&self, instance: InstanceId, volume: &Volume) -> Result<Credentials> {
@@ -104,6 +127,24 @@ impl Host {
         }
     }
 
+    /// Removes all secrets of an instance that goes; what is left is removed at the next start.
+    pub async fn drop_all_secrets(&self, record: &InstanceRecord) {
+        let instance = record.spec.id;
+        for volume in volumes(record).filter(|volume| volume.login().is_some()) {
+            let volume = volume.id;
+            let name = SecretName { instance, volume };
+            if let Err(e) = self.hypervisor.forget_secret(name).await {
+                warn!(%instance, %volume, error = %e, "the secret of a volume is left until the next start");
+            }
+        }
+    }
+
+    /// Whether an instance that is whole needs that secret.
+    pub fn needs_secret(&self, name: SecretName) -> bool {
+        let record = self.store.instance(name.instance);
+        record.is_some_and(|record| record.state == InstanceState::Active && has(&record, name))
+    }
+
     /// Removes secrets of volumes that nobody has. One whose instance the store does not know, but the hypervisor, stays
     /// with its guest.
     ///
@@ -128,12 +169,12 @@ impl Host {
     }
 }
 
+fn volumes(record: &InstanceRecord) -> impl Iterator<Item = &Volume> {
+    let devices = record.spec.block_devices.iter();
+    devices.filter_map(BlockDevice::volume)
+}
+
 /// Whether an instance has the volume that a secret is for.
 fn has(record: &InstanceRecord, name: SecretName) -> bool {
-    let mut volumes = record
-        .spec
-        .block_devices
-        .iter()
-        .filter_map(BlockDevice::volume);
-    volumes.any(|volume| volume.id == name.volume && volume.login().is_some())
+    volumes(record).any(|volume| volume.id == name.volume && volume.login().is_some())
 }

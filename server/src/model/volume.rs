@@ -32,6 +32,11 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// Whether it is not on this host.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self.target, VolumeTarget::Local { .. })
+    }
+
     /// Whether a caller describes both alike.
     pub fn is_same(&self, other: &Self) -> bool {
         let bare = |volume: &Self| Self {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 use crate::{
     domain::Device,
@@ -62,6 +63,11 @@ impl Step for AttachDevice {
             .await?
         {
             Detached::Gone => Ok(()),
+            // Guests seldom let go of memory. What is more than told harms nobody, and goes with the run of the guest.
+            Detached::Refused | Detached::Held if matches!(self.device, Device::Memory(_)) => {
+                warn!(instance = %self.instance, "the guest keeps its memory until it is started anew");
+                Ok(())
+            }
             Detached::Refused | Detached::Held => Err(held(self.instance, &self.device)),
         }
     }

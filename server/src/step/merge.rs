@@ -16,7 +16,7 @@ use super::{
     power::power,
 };
 use crate::{
-    domain::{Disk, Format},
+    domain::{Disk, DiskSource, Format},
     error::Result,
     host::Host,
     hypervisor::{mirror::Mirrored, overlay::Merge},
@@ -104,7 +104,9 @@ impl MergeLayers {
         let id = self.instance;
         if is_on(power(host, id).await?) {
             let files = host.hypervisor.files(id, &self.to.target).await?;
-            return Ok(!files.contains(&self.gone));
+            let top =
+                matches!(&self.to.source, DiskSource::File(top) if files.first() == Some(top));
+            return Ok(top && !files.contains(&self.gone));
         }
         if let Merge::Top { .. } = self.merge {
             return Ok(layer::is_blank(&self.gone).await?);

@@ -136,6 +136,7 @@ pub(super) async fn end(host: &Host, id: InstanceId, target: &str, pivot: bool) 
 }
 
 pub(super) fn given_up(instance: InstanceId) -> Error {
-    let message = "the emulator gave up copying: the new volume, or the old one, cannot be used";
+    let message =
+        "the emulator gave up copying: one of the two sides cannot be read, or written, or is full";
     Error::new(Kind::Pending, "VOLUME_CONNECT_FAILED", message).with("instance_id", instance)
 }

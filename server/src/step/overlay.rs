@@ -10,8 +10,10 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{
+    forward::define,
     mirror::{LOOKS, end, given_up, mirrored},
     power::power,
 };
@@ -69,7 +71,15 @@ impl Step for OverlayDisk {
             return Ok(());
         }
         if hypervisor.reads(id, &self.to).await? {
-            self.merge_down(host, new).await?;
+            if let Err(e) = self.merge_down(host, new).await {
+                if !hypervisor.reads(id, &self.to).await? {
+                    return Err(e);
+                }
+                // What it has written is nowhere else: there it stays, and the instance knows.
+                warn!(instance = %id, error = %e, "a guest stays with the file that it was to come back from");
+                define(host, &self.record).await?;
+                host.store.put_instance(self.record.clone()).await?;
+            }
         } else if hypervisor.reads(id, &self.from).await? {
             layer::forget(new).await?;
         }

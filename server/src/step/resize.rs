@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::{
     domain::Format,
-    error::Result,
+    error::{Classify, Kind, Result},
     host::{Claim, Host},
     image::{DiskRef, ImageBackend, Qcow2, Raw},
     model::{Bytes, DiskFormat, InstanceId, Limits, Phase, PowerState},
@@ -72,7 +73,15 @@ impl Step for PlugVcpus {
         if !on || guest.num_cpu <= self.from {
             return Ok(());
         }
-        Ok(host.hypervisor.set_vcpus(self.instance, self.from).await?)
+        match host.hypervisor.set_vcpus(self.instance, self.from).await {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == Kind::Unavailable => Err(e.into()),
+            // It may let go of them later, and has what is told when it is started anew.
+            Err(e) => {
+                warn!(instance = %self.instance, error = %e, "the guest keeps its processors for now");
+                Ok(())
+            }
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
 const TELL: Duration = Duration::from_millis(500);
 /// How long a save may get nowhere. An emulator that is stopped writes nothing, and holds its guest from whoever else wants
 /// to change it; the longest that a whole one stands still is while a slow disk takes its last writes.
-const STUCK: Duration = Duration::from_secs(180);
+const STUCK: Duration = Duration::from_secs(300);
 /// What the hypervisor says in other words than ours.
 const FULL: &str = "No space left on device";
 
@@ -60,7 +60,12 @@ impl Step for SaveGuest {
                     }
                 }
                 _ = tell.tick() => {
-                    if let Ok(Some((done, total))) = hypervisor.saving(self.instance).await {
+                    let seen = hypervisor.saving(self.instance).await;
+                    // It has not begun, or is at its end.
+                    if let Ok(None) = seen {
+                        moved = Instant::now();
+                    }
+                    if let Ok(Some((done, total))) = seen {
                         let amount = Amount::Bytes { done, total: Some(total) };
                         cx.report.advance(Self::PHASE, Self::NAME, Some(amount));
                         if far.replace(done) != Some(done) {

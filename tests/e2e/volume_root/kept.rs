@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
@@ -30,11 +30,32 @@ pub(super) fn run(program: &str, args: &[&str]) -> String {
 pub(super) struct Loop {
     device: PathBuf,
     file: PathBuf,
+    /// The name that stays, as below `/dev/disk/by-id`.
+    link: PathBuf,
 }
 
 impl Loop {
     /// None when this machine lets us have none.
     pub(super) fn over(file: &Path) -> Option<Self> {
+        let made = Self {
+            device: Self::device(file)?,
+            file: file.to_owned(),
+            link: file.with_extension("by-id"),
+        };
+        symlink(&made.device, &made.link).unwrap();
+        Some(made)
+    }
+
+    /// It has another name from now on, as after a start of the host.
+    pub(super) fn rename(&mut self) {
+        let device = Self::device(&self.file).unwrap();
+        assert_ne!(device, self.device);
+        detach(&std::mem::replace(&mut self.device, device));
+        fs::remove_file(&self.link).unwrap();
+        symlink(&self.device, &self.link).unwrap();
+    }
+
+    fn device(file: &Path) -> Option<PathBuf> {
         let ran = command("losetup")
             .args(["--find", "--show"])
             .arg(file)
@@ -45,10 +66,7 @@ impl Loop {
             return None;
         };
         let device = String::from_utf8(device.stdout).unwrap();
-        Some(Self {
-            device: device.trim().into(),
-            file: file.to_owned(),
-        })
+        Some(device.trim().into())
     }
 
     fn grow(&self, size: u64) {
@@ -63,11 +81,12 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        let _ = command("losetup")
-            .arg("--detach")
-            .arg(&self.device)
-            .status();
+        detach(&self.device);
     }
+}
+
+fn detach(device: &Path) {
+    let _ = command("losetup").arg("--detach").arg(device).status();
 }
 
 /// What a volume is kept in.
@@ -102,7 +121,7 @@ impl Kept {
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Raw(path) | Self::Qcow2(path) => path,
-            Self::Block(Loop { device, .. }) => device,
+            Self::Block(Loop { link, .. }) => link,
         }
     }
 

@@ -97,11 +97,13 @@ async fn what_cannot_be_merged_is_refused_and_nothing_changes() {
         (second, "f1", Some("vol"), "INVALID_REQUEST"),
         (first, "f1", None, "INVALID_REQUEST"),
         (first, "f1", Some("absent"), "INVALID_REQUEST"),
+        (first, "other", None, "INVALID_REQUEST"),
     ] {
         let e = refused(&t, stack.delete(snapshot, gone, into)).await;
         assert_eq!(e.reason(), reason, "{gone} into {into:?}: {e}");
     }
-    assert!(absent(&t, stack.delete(first, "other", None)).await);
+    let unknown = uuid::Uuid::new_v4().to_string().parse().unwrap();
+    assert!(absent(&t, stack.delete(unknown, "f1", Some("vol"))).await);
 }
 
 #[tokio::test]

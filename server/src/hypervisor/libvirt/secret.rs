@@ -98,6 +98,10 @@ impl Secrets for Libvirt {
     }
 
     async fn forget_secret(&self, name: SecretName) -> Result<()> {
+        if !self.exchange.capabilities()?.secrets {
+            warn!(secret = %name, "it cannot be forgotten as long as libvirt's secret driver is not there");
+            return Ok(());
+        }
         let forget = move |conn: &Connect| {
             let secret = found(conn, name)?;
             or_none(secret.map(|secret| secret.undefine()).transpose())?;

@@ -59,6 +59,10 @@ pub(super) fn rbd(faults: &mut Faults, field: &str, asked: v1::RbdTarget) -> Opt
         }
     }
     let names = (&*at("username"), &*at("secret_key"));
+    if asked.username.is_empty() {
+        // Ceph's client would take what keys it finds on this host, those of its administrator first.
+        faults.unserved(names.0, "is required");
+    }
     let key = STANDARD.decode(asked.secret_key.trim_ascii_end());
     let key = key.map_err(|_| "must be base64, as ceph prints it");
     let key = faults.take(names.1, key);
