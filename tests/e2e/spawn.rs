@@ -346,7 +346,8 @@ async fn disks_come_as_the_flavor_says_and_the_agent_is_waited_for(sandbox: &mut
             .status()
             .unwrap();
         assert!(
-            check.success() || check.code() == Some(63),
+            // 63: a raw disk has nothing to check; 3: clusters that the guest, which writes, has just taken.
+            check.success() || matches!(check.code(), Some(3 | 63)),
             "{}: {check}",
             disk.display()
         );
