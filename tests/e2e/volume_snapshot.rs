@@ -404,8 +404,13 @@ async fn a_merge_that_is_cancelled_or_cut_by_a_crash_loses_nothing(sandbox: &mut
     assert_eq!(sum(&shell.run(SUM).await), before);
     drop(shell);
 
-    for files in [("v0", ""), ("v1", "v0")] {
-        let stream = delete(sandbox, of, snapshot, files).await;
+    // libvirt 11.3's embedded driver may crash, and the server with it, when it finds a merge at its start that is then ended.
+    let cuts: &[_] = match sandbox.is_system() {
+        true => &[("v0", ""), ("v1", "v0")],
+        false => &[],
+    };
+    for files in cuts {
+        let stream = delete(sandbox, of, snapshot, *files).await;
         let operation_id = copying(sandbox, &id).await;
         sandbox.kill();
         ended(stream).await.unwrap_err();
