@@ -131,7 +131,7 @@ impl Drop for Nbd {
     }
 }
 
-async fn power(sandbox: &Sandbox, id: &str, on: bool) {
+pub async fn power(sandbox: &Sandbox, id: &str, on: bool) {
     let mut instances = sandbox.instances().await;
     let instance_id = id.to_owned();
     if on {

@@ -139,8 +139,8 @@ async fn not_a_byte_is_lost_when_a_volume_is_swapped_under_load(sandbox: &mut Sa
     sandbox.assert_clean().await;
 }
 
-/// The operation that swaps, once it copies.
-async fn copying(sandbox: &Sandbox, id: &str) -> String {
+/// The operation on the instance, once it copies.
+pub async fn copying(sandbox: &Sandbox, id: &str) -> String {
     let running = || async {
         let asked = v1::ListOperationsRequest {
             instance_id: id.to_owned(),

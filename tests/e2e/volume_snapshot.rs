@@ -13,7 +13,11 @@ use computedriver::v1::{
 use tonic::{Code, Status, Streaming};
 use uuid::Uuid;
 
-use crate::support::{Sandbox, Shell, command, guest_request, reason, sha256, until};
+use crate::{
+    devices::power,
+    support::{Sandbox, Shell, command, guest_request, reason, sha256, until},
+    swap::copying,
+};
 
 suite! {
     a_snapshot_keeps_what_was_and_the_guest_goes_on_over_it,
@@ -135,25 +139,6 @@ fn sum_of(sandbox: &Sandbox, file: &str) -> String {
     let summed = sum(&ran("md5sum", &[&raw], &folder));
     fs::remove_file(folder.join(raw)).unwrap();
     summed
-}
-
-async fn power(sandbox: &Sandbox, id: &str, on: bool) {
-    let mut instances = sandbox.instances().await;
-    let instance_id = id.to_owned();
-    if on {
-        let asked = v1::PowerOnRequest {
-            instance_id,
-            ..Default::default()
-        };
-        instances.power_on(asked).await.unwrap();
-        return;
-    }
-    let asked = v1::PowerOffRequest {
-        instance_id,
-        ..Default::default()
-    };
-    let mut stream = instances.power_off(asked).await.unwrap().into_inner();
-    while stream.message().await.unwrap().is_some() {}
 }
 
 async fn a_snapshot_keeps_what_was_and_the_guest_goes_on_over_it(sandbox: &mut Sandbox) {
@@ -358,25 +343,6 @@ async fn files_become_one_under_load_and_no_byte_is_lost(sandbox: &mut Sandbox) 
     assert_eq!(sum(&shell.run(SUM).await), now);
     sandbox.destroy(&id).await.unwrap();
     sandbox.assert_clean().await;
-}
-
-/// The operation that merges, once it copies.
-async fn copying(sandbox: &Sandbox, id: &str) -> String {
-    let running = || async {
-        let asked = v1::ListOperationsRequest {
-            instance_id: id.to_owned(),
-            ..Default::default()
-        };
-        let listed = sandbox.operations().await.list_operations(asked).await;
-        let mut listed = listed.unwrap().into_inner().operations.into_iter();
-        listed.find_map(|operation| {
-            let copies =
-                operation.progress.as_ref().map(|told| told.phase()) == Some(v1::Phase::Copy);
-            let running = operation.state() == v1::OperationState::Running;
-            (copies && running).then_some(operation.operation_id)
-        })
-    };
-    until("the copy to begin", running).await
 }
 
 async fn a_merge_that_is_cancelled_or_cut_by_a_crash_loses_nothing(sandbox: &mut Sandbox) {

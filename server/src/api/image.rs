@@ -93,7 +93,7 @@ impl ImageService for Api {
         let pull = PullImage {
             source: source.clone(),
         };
-        self.followed(key, pull, move |api, _| {
+        self.told(key, pull, move |api, _| {
             let source = source.clone();
             async move { api.cached(&source).await }
         })
@@ -138,7 +138,7 @@ impl ImageService for Api {
     ) -> Reply<v1::RemoveImageResponse> {
         let read = self.change(request, |faults, request| wanted(faults, request.image));
         let (key, image) = read.map_err(|e| status(&e))?;
-        let ended = self.ended(key, RemoveImage { image }).await?;
+        let ended = self.done(key, RemoveImage { image }).await?;
         let removed: RemovedImages = ended.answer().map_err(|e| status(&e))?;
         Ok(Response::new(v1::RemoveImageResponse {
             freed_bytes: removed.freed.0,
@@ -162,7 +162,7 @@ impl ImageService for Api {
             }
         });
         let (key, unused_for) = read.map_err(|e| status(&e))?;
-        let ended = self.ended(key, PruneImages { unused_for }).await?;
+        let ended = self.done(key, PruneImages { unused_for }).await?;
         let removed: RemovedImages = ended.answer().map_err(|e| status(&e))?;
         Ok(Response::new(v1::PruneImagesResponse {
             images: removed.images.iter().map(wire).collect(),

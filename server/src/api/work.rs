@@ -127,6 +127,12 @@ pub(super) struct Asked {
     key: RequestKey,
 }
 
+impl From<Asked> for RequestKey {
+    fn from(asked: Asked) -> Self {
+        asked.key
+    }
+}
+
 impl Asked {
     /// Keyed hash of the request, without its name.
     pub(super) fn fingerprint(&self) -> &str {
@@ -177,19 +183,10 @@ impl Api {
     /// Begins the change, or joins it, and waits for its end. A caller that leaves meanwhile changes nothing.
     pub(super) async fn done(
         &self,
-        asked: Asked,
+        asked: impl Into<RequestKey>,
         action: impl Action,
     ) -> Result<OperationRecord, Status> {
-        self.ended(asked.key, action).await
-    }
-
-    /// The same, by its key.
-    pub(super) async fn ended(
-        &self,
-        key: RequestKey,
-        action: impl Action,
-    ) -> Result<OperationRecord, Status> {
-        let progress = self.operations.begin(key, action).await;
+        let progress = self.operations.begin(asked.into(), action).await;
         let mut progress = progress.map_err(|e| status(&e))?;
         let ended = progress.wait_for(|progress| progress.record.state.is_final());
         let record = match ended.await {
@@ -206,7 +203,7 @@ impl Api {
     /// Begins the change, or joins it, and tells how it goes. The last message is what `last` makes of its end.
     pub(super) async fn told<T, D, F>(
         &self,
-        asked: Asked,
+        asked: impl Into<RequestKey>,
         action: impl Action,
         last: impl Fn(Api, OperationRecord) -> F + Send + Sync + Clone + 'static,
     ) -> Streamed<T>
@@ -215,22 +212,7 @@ impl Api {
         F: Future<Output = Result<D>> + Send + 'static,
         D: Send,
     {
-        self.followed(asked.key, action, last).await
-    }
-
-    /// The same, by its key.
-    pub(super) async fn followed<T, D, F>(
-        &self,
-        key: RequestKey,
-        action: impl Action,
-        last: impl Fn(Api, OperationRecord) -> F + Send + Sync + Clone + 'static,
-    ) -> Streamed<T>
-    where
-        T: From<Told<D>> + Send + 'static,
-        F: Future<Output = Result<D>> + Send + 'static,
-        D: Send,
-    {
-        let progress = self.operations.begin(key, action).await;
+        let progress = self.operations.begin(asked.into(), action).await;
         let progress = progress.map_err(|e| status(&e))?;
         let watched = progress.clone();
         let api = self.clone();

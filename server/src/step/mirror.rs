@@ -103,15 +103,7 @@ impl Step for PivotDisk {
             return Ok(());
         }
         hypervisor.begin_mirror(id, &self.from, None).await?;
-        let mut pause = LOOKS.0;
-        loop {
-            match mirrored(host, id, target).await? {
-                Mirrored::Ready => break,
-                Mirrored::None => return Err(given_up(id)),
-                Mirrored::Copying { .. } => tokio::time::sleep(pause).await,
-            }
-            pause = (pause * 2).min(LOOKS.1);
-        }
+        alike(host, id, target).await?;
         end(host, id, target, true).await
     }
 }
@@ -121,6 +113,19 @@ pub(super) async fn mirrored(host: &Host, id: InstanceId, target: &str) -> Resul
     match host.hypervisor.mirrored(id, target).await {
         Err(HypervisorError::Busy) => Ok(Mirrored::Copying { done: 0, total: 0 }),
         found => Ok(found?),
+    }
+}
+
+/// Waits until both sides are alike; for a way back, which nobody cancels.
+pub(super) async fn alike(host: &Host, id: InstanceId, target: &str) -> Result<()> {
+    let mut pause = LOOKS.0;
+    loop {
+        match mirrored(host, id, target).await? {
+            Mirrored::Ready => return Ok(()),
+            Mirrored::None => return Err(given_up(id)),
+            Mirrored::Copying { .. } => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(LOOKS.1);
     }
 }
 

@@ -14,14 +14,14 @@ use tracing::warn;
 
 use super::{
     forward::define,
-    mirror::{LOOKS, end, given_up, mirrored},
+    mirror::{alike, end, given_up},
     power::power,
 };
 use crate::{
     domain::{Disk, DiskSource},
     error::Result,
     host::Host,
-    hypervisor::{mirror::Mirrored, overlay::Merge},
+    hypervisor::overlay::Merge,
     image::layer,
     model::{InstanceId, InstanceRecord, Phase, PowerState},
     task::{Cx, Step},
@@ -96,15 +96,7 @@ impl OverlayDisk {
         let merge = Merge::Top { base };
         let begun = host.hypervisor.begin_merge(id, &self.from, &merge);
         begun.await?;
-        let mut pause = LOOKS.0;
-        loop {
-            match mirrored(host, id, target).await? {
-                Mirrored::Ready => break,
-                Mirrored::None => return Err(given_up(id)),
-                Mirrored::Copying { .. } => tokio::time::sleep(pause).await,
-            }
-            pause = (pause * 2).min(LOOKS.1);
-        }
+        alike(host, id, target).await?;
         pivot_down(host, (id, self.was), (new, &self.from)).await
     }
 }

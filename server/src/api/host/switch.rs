@@ -129,7 +129,7 @@ impl Api {
             })
         });
         let (key, action) = read.map_err(|e| status(&e))?;
-        self.ended(key, action).await?;
+        self.done(key, action).await?;
         Ok(v1::HostPowerActionResponse {})
     }
 }
