@@ -47,6 +47,7 @@ buf: setup-tests
 	tools/buf
 
 test: ## everything that CI runs: check, then every test
+	@tools/room
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory scripts
 	@$(MAKE) --no-print-directory doctest
