@@ -193,6 +193,51 @@ INSTANCE                              STATE    VCPUS  MEMORY    CREATED  NAME
 }
 
 #[test]
+fn a_list_comes_by_pages_and_as_ids() {
+    let server = Server::start();
+    let named = |id: &str| v1::InstanceInfo {
+        instance_id: id.to_owned(),
+        ..make::info()
+    };
+    server
+        .host
+        .put_instances(vec![named("a"), named("b"), named("c")]);
+    let (page, _, code) = run(&server, &["list", "--ids", "--page-size", "2"]);
+    assert_eq!((page.as_str(), code), ("a\nb\nmore: --page-token 2\n", 0));
+    let next = ["list", "--page-size", "2", "--page-token", "2"];
+    let (page, _, _) = run(&server, &next);
+    let ids: Vec<_> = page.lines().skip(1).map(|line| &line[..1]).collect();
+    assert_eq!(ids, ["c"], "{page}");
+    assert_eq!(run(&server, &["list", "--ids"]).0, "a\nb\nc\n");
+    let (told, _, _) = run(&server, &["list", "--page-size", "1", "-o", "json"]);
+    let last: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(last["next_page_token"], "1");
+}
+
+#[test]
+fn what_an_instance_does_now_is_told() {
+    let server = Server::start();
+    server.host.put_instances(vec![v1::InstanceInfo {
+        cpu_time_ns: 1_550_000_000,
+        mem_kib: 32 << 10,
+        ..make::info()
+    }]);
+    let (told, _, code) = run(&server, &["info", make::INSTANCE]);
+    assert_eq!(code, 0);
+    let expected = format!(
+        "\
+instance      {}
+state         RUNNING
+vcpus         1
+memory        32.0 MiB of 64.0 MiB
+cpu time      1.6 s
+",
+        make::INSTANCE
+    );
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn destroy_goes_through_all_and_tells_the_first_failure() {
     let server = Server::start();
     server.host.put_instances(vec![make::info()]);

@@ -1,6 +1,7 @@
 //! The library and `computectl` against a server on a real socket that serves parts of the contract from memory.
 
 mod console;
+mod coverage;
 mod ctl;
 mod errors;
 mod feed;

@@ -8,8 +8,8 @@ use computedriver_client::{Builder, Client, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE}
 use crate::exit::{EXIT_CODES, Failure};
 use crate::{
     capabilities, completions, conformance, console, console_access, console_log, destroy,
-    diagnostics, events, guest, host, images, ops, power, rebuild, rescue, resize, show, snapshot,
-    spawn, stats, text, top, vnc, volume,
+    diagnostics, events, guest, host, images, list, ops, power, rebuild, rescue, resize, show,
+    snapshot, spawn, stats, text, top, vnc, volume,
 };
 
 /// Drives a compute host through computedriver.v1.
@@ -49,8 +49,12 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     /// Make an instance, start it and watch it boot.
     Spawn(Box<spawn::SpawnArgs>),
+    /// Watch an instance boot, whoever began it: where it stands first, then live.
+    Watch(show::ShowArgs),
     /// List the instances of the host.
-    List,
+    List(list::ListArgs),
+    /// What one instance is doing now: state, memory, processor time. Answered from the server's memory.
+    Info(show::ShowArgs),
     /// Show one instance, with its disks and interfaces.
     Show(show::ShowArgs),
     /// Remove instances; absent ones are a success.

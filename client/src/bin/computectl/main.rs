@@ -62,7 +62,9 @@ fn run(cli: Cli, out: &mut Out) -> Result<(), Failure> {
 async fn dispatch(command: Command, session: &Session, out: &mut Out) -> Result<(), Failure> {
     match command {
         Command::Spawn(args) => spawn::run(*args, session, out).await,
-        Command::List => list::run(session, out).await,
+        Command::Watch(args) => spawn::watch(args, session, out).await,
+        Command::List(args) => list::run(args, session, out).await,
+        Command::Info(args) => list::info(args, session, out).await,
         Command::Show(args) => show::run(args, session, out).await,
         Command::Destroy(args) => destroy::run(args, session, out).await,
         Command::Start(args) => power::turn(power::Turn::Start, args, session, out).await,

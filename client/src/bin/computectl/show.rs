@@ -12,7 +12,7 @@ use crate::{json, text};
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// UUID of the instance.
-    instance: String,
+    pub(crate) instance: String,
 }
 
 pub(crate) async fn run(args: ShowArgs, session: &Session, out: &mut Out) -> Result<(), Failure> {

@@ -194,3 +194,18 @@ pub(crate) async fn run(args: SpawnArgs, session: &Session, out: &mut Out) -> Re
     let instance: v1::Instance = long.run(out).await?;
     show::tell(&instance, out)
 }
+
+/// Watches a boot that anybody began.
+pub(crate) async fn watch(
+    args: show::ShowArgs,
+    session: &Session,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let long = Long {
+        look: format!("computectl show {}", args.instance),
+        follow: session.connect().await?.watch_boot(args.instance),
+        limit: session.limit(),
+    };
+    let instance: v1::Instance = long.run(out).await?;
+    show::tell(&instance, out)
+}

@@ -98,6 +98,18 @@ impl Host {
         state.refusals.pop_front().map_or(Ok(()), Err)
     }
 
+    /// A page of the instances; its token is the place of the next one.
+    fn page(&self, size: u32, token: &str) -> (Vec<v1::InstanceInfo>, String, u64) {
+        let all = self.state.lock().instances.clone();
+        let begin = token.parse().unwrap_or(0);
+        let end = all.len().min(begin + size as usize);
+        let next = match end < all.len() {
+            true => end.to_string(),
+            false => String::new(),
+        };
+        (all[begin..end].to_vec(), next, all.len() as u64)
+    }
+
     fn stream<T: Send + 'static>(&self, messages: Vec<Result<T, Status>>) -> Reply<Events<T>> {
         self.cut(stream::iter(messages))
     }
@@ -167,6 +179,35 @@ impl InstanceService for Host {
         self.stream(vec![Ok(v1::DestroyResponse {
             event: Some(destroyed),
         })])
+    }
+
+    async fn list_instances(
+        &self,
+        request: Request<v1::ListInstancesRequest>,
+    ) -> Reply<v1::ListInstancesResponse> {
+        self.begin("ListInstances")?;
+        let asked = request.into_inner();
+        let (page, next_page_token, total_size) = self.page(asked.page_size, &asked.page_token);
+        Ok(Response::new(v1::ListInstancesResponse {
+            instance_ids: page.into_iter().map(|info| info.instance_id).collect(),
+            next_page_token,
+            total_size,
+        }))
+    }
+
+    async fn list_instances_detail(
+        &self,
+        request: Request<v1::ListInstancesDetailRequest>,
+    ) -> Reply<v1::ListInstancesDetailResponse> {
+        self.begin("ListInstancesDetail")?;
+        let asked = request.into_inner();
+        let (instances, next_page_token, total_size) =
+            self.page(asked.page_size, &asked.page_token);
+        Ok(Response::new(v1::ListInstancesDetailResponse {
+            instances,
+            next_page_token,
+            total_size,
+        }))
     }
 
     async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Reply<v1::GetInfoResponse> {
