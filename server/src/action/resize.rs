@@ -133,7 +133,12 @@ impl Resize {
         }
         if standing.power == PowerState::Paused {
             let next = "unpause it first";
-            return Err(refused(Verb::Resize, self.instance, standing.power, next));
+            return Err(refused(
+                Verb::Resize,
+                &standing.record,
+                standing.power,
+                next,
+            ));
         }
         Ok(Way::Restart)
     }

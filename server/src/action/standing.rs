@@ -43,7 +43,7 @@ pub(super) async fn admitted(host: &Host, verb: Verb, id: InstanceId) -> Result<
     let record = present(host, id)?;
     let power = power(host, id).await?;
     match admission::admit(verb, power, record.rescue.is_some()) {
-        Admission::Refused(next) => Err(refused(verb, id, power, next)),
+        Admission::Refused(next) => Err(refused(verb, &record, power, next)),
         admission => Ok(Standing {
             record,
             power,
@@ -64,10 +64,14 @@ pub(super) async fn power(host: &Host, id: InstanceId) -> Result<PowerState> {
     }
 }
 
-pub(super) fn refused(verb: Verb, id: InstanceId, power: PowerState, next: &str) -> Error {
-    let message = format!("instance {id} is {power:?}, where {verb:?} cannot begin: {next}");
+pub(super) fn refused(verb: Verb, record: &InstanceRecord, power: PowerState, next: &str) -> Error {
+    let id = record.spec.id;
+    let rescued = record.rescue.is_some();
+    let also = if rescued { " and rescued" } else { "" };
+    let message = format!("instance {id} is {power:?}{also}, where {verb:?} cannot begin: {next}");
     Error::new(Kind::Precondition, "INSTANCE_STATE", message)
         .with("instance_id", id)
         .with("power_state", power.as_str())
+        .with("rescued", rescued)
         .with("verb", verb.as_str())
 }
