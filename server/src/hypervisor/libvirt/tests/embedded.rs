@@ -258,23 +258,20 @@ async fn an_emulator_that_libvirt_does_not_know_is_ended() {
         if !qemu_is_here() {
             return;
         }
-        let folder = Folder::new();
-        let root = folder.root();
-        again(test, "die", &root).await.expect_err("it is killed");
-        // As if it had been killed before libvirt noted the guest.
-        let status = settle::status_folder(&root.canonicalize().unwrap());
-        let notes = std::fs::read_dir(status)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        let [note] = &notes
-            .filter(|path| path.extension().is_some_and(|e| e == "xml"))
-            .collect::<Vec<_>>()[..]
-        else {
-            panic!("one guest ran");
-        };
-        std::fs::remove_file(note).unwrap();
-        let out = again(test, "settle", &root).await;
-        return println!("{}", out.unwrap());
+        // As if it had been killed before libvirt noted the guest, or the guest's process.
+        for noted in [false, true] {
+            let folder = Folder::new();
+            let root = folder.root();
+            again(test, "die", &root).await.expect_err("it is killed");
+            let note = note(&root.canonicalize().unwrap());
+            match noted {
+                true => make_unborn(&note),
+                false => std::fs::remove_file(note).unwrap(),
+            }
+            let out = again(test, "settle", &root).await;
+            println!("{}", out.unwrap());
+        }
+        return;
     };
     if role == "die" {
         die_with_a_guest(settings).await;
@@ -293,6 +290,27 @@ async fn an_emulator_that_libvirt_does_not_know_is_ended() {
     assert_eq!(info.state, PowerState::Shutdown);
     libvirt.start(id, StartMode::Running).await.unwrap();
     gone(&libvirt, id).await;
+}
+
+/// libvirt's note of the one guest that runs.
+fn note(root: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(settle::status_folder(root)).unwrap();
+    let mut notes: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    notes.retain(|path| path.extension().is_some_and(|e| e == "xml"));
+    assert_eq!(notes.len(), 1, "one guest ran");
+    notes.remove(0)
+}
+
+/// Makes of it what libvirt writes between the start's beginning and the process.
+fn make_unborn(note: &Path) {
+    let text = std::fs::read_to_string(note).unwrap();
+    let (head, rest) = text.split_once("<domstatus ").unwrap();
+    let (_, rest) = rest.split_once('>').unwrap();
+    let (before, after) = rest.split_once("<blockjobs ").unwrap();
+    let job = "<job type='none' async='start' flags='0x0' asyncStarted='1'/>";
+    let begun = format!("{before}{job}<blockjobs {after}");
+    let tag = "<domstatus state='paused' reason='starting up' pid='0'>";
+    std::fs::write(note, format!("{head}{tag}{begun}")).unwrap();
 }
 
 /// Emulators whose command line names a folder.
