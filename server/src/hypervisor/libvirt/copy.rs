@@ -1,7 +1,7 @@
 //! Copies of disks through libvirt's push backups: QEMU keeps what the guest overwrites until it has been copied, and the
 //! guest's own chain of files is not touched.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use async_trait::async_trait;
 use virt::{connect::Connect, domain::Domain, error::ErrorNumber, sys};
@@ -30,11 +30,7 @@ impl Copying for Libvirt {
             message: "a file's name with a zero in it".to_owned(),
         })?;
         let call = Call::of(Kind::Monitor, "virDomainBackupBegin", id);
-        let begin = move |conn: &Connect| {
-            let domain = must(ours(conn, id)?, id)?;
-            Ok(ffi::backup_begin(&domain, &xml)?)
-        };
-        self.call(call, begin).await
+        self.call(call, move |conn| begin(conn, id, &xml)).await
     }
 
     async fn copied(&self, id: InstanceId) -> Result<Copied> {
@@ -46,6 +42,20 @@ impl Copying for Libvirt {
     async fn abort_copy(&self, id: InstanceId) -> Result<()> {
         let call = Call::of(Kind::Monitor, "virDomainAbortJob", id);
         self.call(call, move |conn| abort(conn, id)).await
+    }
+}
+
+/// `virDomainBackupBegin`
+fn begin(conn: &Connect, id: InstanceId, xml: &CStr) -> Result<(), Fault> {
+    let domain = must(ours(conn, id)?, id)?;
+    let begun = ffi::backup_begin(&domain, xml).map_err(Fault::from);
+    match begun {
+        // So libvirt says, too, of a guest that went off just now.
+        Err(fault) if fault.is(ErrorNumber::OperationUnsupported) && !domain.is_active()? => {
+            let message = "the guest has stopped".to_owned();
+            Err(HypervisorError::State { guest: id, message }.into())
+        }
+        begun => begun,
     }
 }
 

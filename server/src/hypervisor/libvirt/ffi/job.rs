@@ -1,7 +1,7 @@
 //! Jobs on a guest: copies of its disks, and their end.
 
 use std::{
-    ffi::{CString, c_uint},
+    ffi::{CStr, c_uint},
     ptr, slice,
 };
 
@@ -72,7 +72,7 @@ impl Job {
 }
 
 /// `virDomainBackupBegin`, without a checkpoint.
-pub(in super::super) fn backup_begin(domain: &Domain, xml: &CString) -> Result<(), VirtError> {
+pub(in super::super) fn backup_begin(domain: &Domain, xml: &CStr) -> Result<(), VirtError> {
     // SAFETY: the domain is alive for the time of the call, and libvirt keeps nothing of the text.
     let done = unsafe { sys::virDomainBackupBegin(domain.as_ptr(), xml.as_ptr(), ptr::null(), 0) };
     if done < 0 {

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod copy;
 mod counters;
 mod node;
 
