@@ -18,7 +18,10 @@ use tokio::{
     process::Child,
 };
 
-use crate::error::{Classify, Kind};
+use crate::{
+    error::{Classify, Kind},
+    model::Secret,
+};
 
 /// Long enough for any command that only changes settings, short enough that a stuck one is noticed.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -47,7 +50,8 @@ pub struct Command {
     args: Vec<OsString>,
     limits: ResourceLimits,
     time_limit: Duration,
-    stdin: Option<Vec<u8>>,
+    /// Often a secret, which is told to a program like this because its arguments are seen by everybody.
+    stdin: Option<Secret<Vec<u8>>>,
 }
 
 /// What a program that succeeded has printed.
@@ -148,10 +152,10 @@ impl Command {
         self
     }
 
-    /// What it reads; nothing unless said.
+    /// What it reads; nothing unless said. It shows in no log and no error.
     #[must_use]
-    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = Some(bytes.into());
+    pub fn stdin(mut self, bytes: Secret<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes);
         self
     }
 
@@ -230,9 +234,9 @@ impl Command {
         let (input, output, errors) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let feed = async {
-            if let (Some(mut pipe), Some(bytes)) = (input, self.stdin.as_deref()) {
+            if let (Some(mut pipe), Some(bytes)) = (input, &self.stdin) {
                 // A program that ends without reading it all tells why by its status.
-                let _ = pipe.write_all(bytes).await;
+                let _ = pipe.write_all(bytes.expose()).await;
             }
         };
         let mut stderr = Vec::new();

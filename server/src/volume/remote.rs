@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Credentials, PATIENCE, VolumeError};
 use crate::{
     hypervisor::public,
-    model::{Bytes, Iscsi, Login, Rbd, Secret, Volume, VolumeTarget},
+    model::{Bytes, Iscsi, Login, Rbd, Volume, VolumeTarget},
     sys::command::{Command, CommandError},
 };
 
@@ -38,7 +38,7 @@ pub(super) async fn look(
     let mut look = Command::new(tool.to_owned())
         .args(["info", "--force-share", "--output=json"])
         .time_limit(PATIENCE);
-    if let Some(secret) = own.secret.as_ref().map(Secret::expose) {
+    if let Some(secret) = &own.secret {
         let from_pipe = format!("secret,id={KEY},file=/dev/stdin");
         look = look.args(["--object", &from_pipe]).stdin(secret.clone());
     }

@@ -7,10 +7,24 @@ fn sh(script: &str) -> Command {
 #[tokio::test]
 async fn output_and_input_reach_their_ends() {
     let big = vec![b'x'; 1 << 20];
-    let output = Command::new("cat").stdin(big.clone()).run().await.unwrap();
+    let input = Secret::new(big.clone());
+    let output = Command::new("cat").stdin(input).run().await.unwrap();
     assert_eq!(output.stdout.len(), big.len());
     let output = sh("echo $LC_ALL; echo oops >&2").run().await.unwrap();
     assert_eq!((&*output.stdout, &*output.stderr), (&b"C\n"[..], "oops"));
+}
+
+#[tokio::test]
+async fn what_a_program_reads_is_shown_by_nothing() {
+    let command = sh("cat > /dev/null; exit 1").stdin(Secret::new(b"marker".to_vec()));
+    let shown = format!("{command:?}");
+    let bytes = format!("{:?}", b"marker").replace(['[', ']'], "");
+    assert!(
+        !shown.contains("marker") && !shown.contains(&bytes),
+        "{shown}"
+    );
+    let e = command.run().await.unwrap_err();
+    assert!(!format!("{e:?} {e}").contains("marker"), "{e:?}");
 }
 
 #[tokio::test]
