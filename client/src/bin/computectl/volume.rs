@@ -1,5 +1,6 @@
 //! `computectl volume` and `computectl interface`: devices that come and go.
 
+mod login;
 mod place;
 
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::long::Long;
 use crate::out::Out;
 use crate::{json, text, volume_snapshot};
 
-pub(crate) use place::{LoginArgs, PLACES};
+pub(crate) use login::LoginArgs;
+pub(crate) use place::PLACES;
 
 /// A guest is asked 8 times, 20 s apart.
 const DETACH: Duration = Duration::from_secs(180);
@@ -263,7 +265,7 @@ async fn attach(args: AttachArgs, session: &Session, out: &mut Out) -> Result<()
     };
     let volume = v1::VolumeConnection {
         volume_id: volume_id.clone(),
-        target: Some(args.login.target(&args.volume)?),
+        target: Some(args.login.only(&args.volume)?),
         read_only: args.read_only,
         multi_attach: args.multi_attach,
         serial: args.serial.unwrap_or_default(),
@@ -345,7 +347,7 @@ async fn swap(args: SwapArgs, session: &Session, out: &mut Out) -> Result<(), Fa
         disk_id: args.disk,
         new_volume: Some(v1::VolumeConnection {
             volume_id,
-            target: Some(args.login.target(&args.volume)?),
+            target: Some(args.login.only(&args.volume)?),
             format: args.qcow2.then_some(v1::DiskFormat::Qcow2.into()),
             ..Default::default()
         }),

@@ -22,7 +22,7 @@ pub(crate) struct BootArgs {
 
 impl BootArgs {
     /// The root disk, if a volume was named.
-    pub(crate) fn device(&self, login: &LoginArgs) -> Result<Option<v1::BlockDevice>, Failure> {
+    pub(crate) fn device(&self, login: &mut LoginArgs) -> Result<Option<v1::BlockDevice>, Failure> {
         let Some(said) = &self.boot_volume else {
             return Ok(None);
         };

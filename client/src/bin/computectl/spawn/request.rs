@@ -39,6 +39,7 @@ impl SpawnArgs {
         for said in &self.volume {
             request.block_devices.push(self.login.device(said)?);
         }
+        self.login.end()?;
         self.guest.put_over(&mut request);
         let words = self.told.read()?;
         request.metadata.extend(words.metadata);
@@ -72,13 +73,13 @@ impl SpawnArgs {
 
     /// The volume that it boots from, which this is not about.
     pub(crate) fn take_boot(&mut self) -> Result<Option<v1::BlockDevice>, Failure> {
-        std::mem::take(&mut self.boot).device(&self.login)
+        std::mem::take(&mut self.boot).device(&mut self.login)
     }
 
     /// What it boots from: an image, a volume, or what the file says.
     fn put_root(&mut self, request: &mut v1::SpawnRequest) -> Result<(), Failure> {
         let usage = |words: &str| Err(Failure::Usage(words.to_owned()));
-        match (self.image.take(), self.boot.device(&self.login)?) {
+        match (self.image.take(), self.boot.device(&mut self.login)?) {
             (Some(_), Some(_)) => usage("--image and --boot-volume exclude each other"),
             (Some(at), None) => {
                 request.image = Some(self.about_image.take(at)?);

@@ -1,34 +1,19 @@
 //! Where a volume is, as it is said on a command line. A secret never is: everybody on the host may read that.
 
-use std::path::PathBuf;
-
-use clap::Args;
 use computedriver_client::v1::{self, block_device::Source, nbd_target, volume_connection::Target};
 use uuid::Uuid;
 
+use super::login::LoginArgs;
 use crate::exit::Failure;
-
-/// The variable that may hold a volume's secret.
-const VARIABLE: &str = "COMPUTECTL_VOLUME_SECRET";
 
 /// All forms, for people.
 pub(crate) const PLACES: &str = "Where it is: a path on the host, `nbd:ADDRESS:PORT[/EXPORT]`, \
     `nbd:/path/of/socket[#EXPORT]`, `iscsi:ADDRESS:PORT/NAME[/LUN]` or `rbd:POOL/IMAGE@MONITOR[,MONITOR]`";
 
-/// How the host proves to a storage service who it is.
-#[derive(Debug, Default, Args)]
-pub(crate) struct LoginArgs {
-    /// User of the volume's storage, of CHAP or cephx.
-    #[arg(long, value_name = "NAME")]
-    volume_user: Option<String>,
-    /// File whose first line is that user's secret (`-` is stdin). Default: what `COMPUTECTL_VOLUME_SECRET` holds.
-    #[arg(long, value_name = "FILE", requires = "volume_user")]
-    volume_secret_file: Option<PathBuf>,
-}
-
+/// The way to volumes, with the logins of a command line.
 impl LoginArgs {
     /// The way to a volume.
-    pub(crate) fn target(&self, said: &str) -> Result<Target, Failure> {
+    pub(crate) fn target(&mut self, said: &str) -> Result<Target, Failure> {
         let Some((kind, rest)) = said.split_once(':').filter(|_| !said.starts_with('/')) else {
             return Ok(local(said));
         };
@@ -40,8 +25,15 @@ impl LoginArgs {
         }
     }
 
+    /// The way to the only volume of a command.
+    pub(crate) fn only(mut self, said: &str) -> Result<Target, Failure> {
+        let target = self.target(said)?;
+        self.end()?;
+        Ok(target)
+    }
+
     /// A disk of a new volume.
-    pub(crate) fn device(&self, said: &str) -> Result<v1::BlockDevice, Failure> {
+    pub(crate) fn device(&mut self, said: &str) -> Result<v1::BlockDevice, Failure> {
         let volume_id = Uuid::new_v4().to_string();
         let volume = v1::VolumeConnection {
             volume_id: volume_id.clone(),
@@ -55,7 +47,7 @@ impl LoginArgs {
         })
     }
 
-    fn iscsi(&self, rest: &str) -> Result<Target, Failure> {
+    fn iscsi(&mut self, rest: &str) -> Result<Target, Failure> {
         let wrong = || {
             let form = "iscsi:ADDRESS:PORT/NAME[/LUN]";
             Failure::Usage(format!("{rest:?} is not of the form {form}"))
@@ -65,7 +57,7 @@ impl LoginArgs {
             Some((iqn, lun)) => (iqn, lun.parse().map_err(|_| wrong())?),
             None => (unit, 0),
         };
-        let (chap_username, chap_password) = self.login()?;
+        let (chap_username, chap_password) = self.next()?;
         Ok(Target::Iscsi(v1::IscsiTarget {
             portals: vec![portal.to_owned()],
             iqn: iqn.to_owned(),
@@ -76,7 +68,7 @@ impl LoginArgs {
         }))
     }
 
-    fn rbd(&self, rest: &str) -> Result<Target, Failure> {
+    fn rbd(&mut self, rest: &str) -> Result<Target, Failure> {
         let parts = rest
             .split_once('@')
             .and_then(|(image, monitors)| Some((image.split_once('/')?, monitors)));
@@ -84,7 +76,7 @@ impl LoginArgs {
             let form = "rbd:POOL/IMAGE@MONITOR[,MONITOR]";
             Failure::Usage(format!("{rest:?} is not of the form {form}"))
         })?;
-        let (username, secret_key) = self.login()?;
+        let (username, secret_key) = self.next()?;
         Ok(Target::Rbd(v1::RbdTarget {
             monitors: monitors.split(',').map(str::to_owned).collect(),
             pool: pool.to_owned(),
@@ -92,26 +84,6 @@ impl LoginArgs {
             username,
             secret_key,
         }))
-    }
-
-    fn login(&self) -> Result<(String, String), Failure> {
-        let Some(user) = self.volume_user.clone() else {
-            return Ok(Default::default());
-        };
-        let Some(file) = &self.volume_secret_file else {
-            let secret = std::env::var(VARIABLE);
-            let missing = format!("--volume-user goes with --volume-secret-file or {VARIABLE}");
-            return Ok((user, secret.map_err(|_| Failure::Usage(missing))?));
-        };
-        let read = match file.to_str() {
-            Some("-") => std::io::read_to_string(std::io::stdin()),
-            _ => std::fs::read_to_string(file),
-        };
-        let name = file.display();
-        let text = read.map_err(|e| Failure::Usage(format!("{name} cannot be read: {e}")))?;
-        let secret = text.lines().next().filter(|line| !line.is_empty());
-        let missing = || Failure::Usage(format!("{name} has no secret"));
-        Ok((user, secret.ok_or_else(missing)?.to_owned()))
     }
 }
 
@@ -144,10 +116,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
         std::fs::write(&file, "a long secret\nmore\n").unwrap();
-        let login = LoginArgs {
-            volume_user: Some("me".to_owned()),
-            volume_secret_file: Some(file),
-        };
+        let mut login = LoginArgs::of(&["me"], &[file]);
         let said = "iscsi:[2001:db8::7]:3260/iqn.2001-04.com.example:storage/7";
         let expected = v1::IscsiTarget {
             portals: vec!["[2001:db8::7]:3260".to_owned()],
@@ -169,12 +138,14 @@ mod tests {
             secret_key: "a long secret".to_owned(),
         };
         assert_eq!(login.target(said).ok(), Some(Target::Rbd(expected)));
-        let nobody = LoginArgs::default();
+        let mut nobody = LoginArgs::default();
         for path in ["/srv/a:b", "/srv/vol"] {
             assert_eq!(nobody.target(path).ok(), Some(local(path)));
         }
         assert!(nobody.target("iscsi:192.0.2.1:3260").is_err());
         assert!(nobody.target("iscsi:192.0.2.1:3260/iqn.x/y").is_err());
         assert!(nobody.target("rbd:one@192.0.2.1:3300").is_err());
+        let unused = LoginArgs::of(&["me"], &[]);
+        assert!(unused.only("/srv/vol").is_err(), "a file asks for no login");
     }
 }
