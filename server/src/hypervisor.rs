@@ -89,8 +89,6 @@ pub struct Capabilities {
     pub cpus: u32,
     /// Memory of the host in bytes.
     pub memory: u64,
-    /// Whether it keeps secrets of volumes.
-    pub secrets: bool,
 }
 
 /// How `start` leaves the vCPUs.
@@ -261,6 +259,7 @@ impl Classify for HypervisorError {
         match self {
             Self::Unavailable { .. } => Kind::Unavailable,
             Self::Timeout { .. } | Self::AgentTimeout(_) => Kind::Deadline,
+            Self::Volume { message } if public::stays(message) => Kind::Precondition,
             Self::AgentFailed { .. } | Self::Volume { .. } => Kind::Pending,
             Self::Busy | Self::Slots(_) => Kind::Exhausted,
             Self::NotFound(_) => Kind::NotFound,
@@ -283,6 +282,7 @@ impl Classify for HypervisorError {
             Self::AgentTimeout(_) => "GUEST_AGENT_TIMEOUT",
             Self::AgentFailed { .. } => "GUEST_AGENT_ERROR",
             Self::Slots(_) => "DEVICE_SLOTS",
+            Self::Volume { message } if public::stays(message) => "VOLUME_UNUSABLE",
             Self::Volume { .. } => "VOLUME_CONNECT_FAILED",
             Self::Unsupported { .. } => "NOT_SUPPORTED",
             Self::Failed { .. } => "HYPERVISOR_ERROR",

@@ -1,5 +1,6 @@
 //! Reversible changes to the host, each with the way back beside it.
 
+mod again;
 pub mod aside;
 mod claim;
 mod definition;
@@ -20,6 +21,7 @@ mod save;
 mod secret;
 pub mod vifs;
 
+pub use again::{found, moved};
 pub use aside::SetAside;
 pub use claim::{ClaimResources, ClaimRoot};
 pub use definition::{RedefineGuest, domain_of, plan_of};
@@ -37,7 +39,7 @@ pub use power::{PauseGuest, ReturnGuest, StopGuest, UnpauseGuest};
 pub use rescue::{MakeRescueDisk, forget_rescue};
 pub use resize::{ChangeClaim, GrowDisk, PlugVcpus};
 pub use save::{RestoreGuest, SaveGuest};
-pub use secret::KeepSecret;
+pub use secret::{KeepSecret, ReplaceSecret};
 pub use vifs::{PlugVifs, UnplugVif};
 
 use crate::{
@@ -78,6 +80,7 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         ReturnGuest::NAME => Begun::read::<ReturnGuest>(row),
         MakeRescueDisk::NAME => Begun::read::<MakeRescueDisk>(row),
         KeepSecret::NAME => Begun::read::<KeepSecret>(row),
+        ReplaceSecret::NAME => Begun::read::<ReplaceSecret>(row),
         SaveGuest::NAME => Begun::read::<SaveGuest>(row),
         RestoreGuest::NAME => Begun::read::<RestoreGuest>(row),
         SetAside::NAME => Begun::read::<SetAside>(row),

@@ -8,6 +8,7 @@
 mod events;
 mod fingerprint;
 mod instances;
+mod left;
 mod node;
 mod operations;
 mod quiesced;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub use events::{Bounds, Subject};
 pub use fingerprint::Fingerprinter;
+pub use left::LeftFile;
 pub use node::Switched;
 pub use operations::{BegunStep, OperationFilter};
 pub use quiesced::{AllQuiesced, Quiesced};
@@ -95,6 +97,7 @@ pub struct Store {
     log: Arc<events::Log>,
     node: Arc<node::Shelf>,
     quiesced: Arc<watch::Sender<AllQuiesced>>,
+    left: Arc<RwLock<left::LeftFiles>>,
 }
 
 impl Store {
@@ -118,6 +121,7 @@ impl Store {
         let log = events::Log::open(&connection, &path)?;
         let node = node::Shelf::open(&connection)?;
         let quiesced = watch::Sender::new(quiesced::load(&connection)?);
+        let left = left::load(&connection)?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             instances: Arc::new(RwLock::new(instances)),
@@ -125,6 +129,7 @@ impl Store {
             log: Arc::new(log),
             node: Arc::new(node),
             quiesced: Arc::new(quiesced),
+            left: Arc::new(RwLock::new(left)),
         })
     }
 

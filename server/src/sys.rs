@@ -1,5 +1,6 @@
 //! The host below us: commands, files and network devices. Knows nothing of instances.
 
+pub mod block;
 pub mod command;
 pub mod file;
 pub mod initiator;

@@ -273,14 +273,16 @@ impl TestHost {
 /// The password that the storage of [`tool`] takes.
 pub(crate) const PASSWORD: &str = "a long secret";
 
-/// What stands in for `qemu-img`: a disk of 1 MiB, or as many as the file `grown` says, for whoever knows the password.
+/// What stands in for `qemu-img`: a disk of 1 MiB, or as many as the file `grown` says, for whoever knows the password, or that
+/// in the file `changed`.
 fn tool(state: &Path) -> PathBuf {
     let path = state.join("look");
     let script = format!(
         "#!/bin/sh\n\
-         case \"$*\" in *password-secret*) [ \"$(cat)\" = '{PASSWORD}' ] || {{ echo 'Authentication failure(513)' >&2; exit 1; }} ;; esac\n\
+         case \"$*\" in *password-secret*) [ \"$(cat)\" = \"$(cat '{changed}' 2> /dev/null || echo '{PASSWORD}')\" ] || {{ echo 'Authentication failure(513)' >&2; exit 1; }} ;; esac\n\
          mib=$(cat '{grown}' 2> /dev/null || echo 1)\n\
          echo \"{{\\\"virtual-size\\\": $((mib << 20))}}\"\n",
+        changed = state.join("changed").display(),
         grown = state.join("grown").display(),
     );
     if !path.try_exists().unwrap() {

@@ -23,6 +23,7 @@ use std::{
 
 use parking_lot::Mutex;
 
+pub use again::same;
 pub use error::VolumeError;
 
 use crate::model::{InstanceId, Layers, NbdServer, Secret, Seen, Volume, VolumeId, VolumeTarget};
@@ -101,6 +102,7 @@ impl Volumes {
                 path: None,
                 block: false,
                 size: remote::look(self.tool(), volume, own).await?,
+                identity: None,
                 initiator: own.initiator.clone(),
                 layers: Layers::default(),
             },
@@ -118,11 +120,17 @@ impl Volumes {
         export: &str,
     ) -> Result<Seen, VolumeError> {
         if let NbdServer::Unix(socket) = server {
-            self.allowed(volume.id, socket)?;
+            match self.allowed(volume.id, socket) {
+                // Its server makes it.
+                Err(VolumeError::Refused { volume, why }) => {
+                    return Err(VolumeError::Unreachable { volume, why });
+                }
+                allowed => allowed.map(drop)?,
+            }
         }
         let asked = tokio::time::timeout(PATIENCE, nbd::ask(server, export)).await;
         let asked = match asked {
-            Ok(asked) => asked.map_err(|e| VolumeError::unreachable(volume.id, &e))?,
+            Ok(asked) => asked.map_err(|e| nbd::why(volume.id, &e))?,
             Err(late) => return Err(VolumeError::unreachable(volume.id, &late)),
         };
         if asked.read_only && !volume.read_only {
@@ -133,6 +141,7 @@ impl Volumes {
             block: false,
             size: asked.size,
             layers: Layers::default(),
+            identity: None,
             initiator: None,
         })
     }
@@ -159,6 +168,13 @@ impl Volumes {
     pub async fn chained(&self, volume: &Volume) -> Result<(), VolumeError> {
         let folders = self.folders.clone();
         blocking(volume, move |volume| layer::chain(volume, &folders)).await
+    }
+
+    /// Whether a file rests on another still, by what its header says.
+    pub async fn rests_on(&self, over: &Path, under: &Path) -> bool {
+        let (over, under) = (over.to_owned(), under.to_owned());
+        let looked = tokio::task::spawn_blocking(move || layer::is_over(&over, &under)).await;
+        looked.unwrap_or(true)
     }
 
     /// Keeps a volume from being given to another instance until this is dropped.

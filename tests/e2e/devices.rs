@@ -318,7 +318,7 @@ async fn a_guest_sees_its_volume_as_it_is_and_as_it_grows(sandbox: &mut Sandbox)
     let e = extend(sandbox, &id, 32 * MIB).await.unwrap_err();
     assert_eq!(
         (e.code(), reason(&e).as_str()),
-        (Code::Aborted, "VOLUME_CONNECT_FAILED")
+        (Code::FailedPrecondition, "VOLUME_UNUSABLE")
     );
     let grown = fs::File::options().write(true).open(&path).unwrap();
     grown.set_len(32 * MIB).unwrap();
@@ -397,7 +397,7 @@ async fn a_guest_that_does_not_answer_keeps_its_volume(sandbox: &mut Sandbox) {
     let e = attach(sandbox, &id, &wrong).await.unwrap_err();
     assert_eq!(
         (e.code(), reason(&e).as_str()),
-        (Code::Aborted, "VOLUME_CONNECT_FAILED")
+        (Code::FailedPrecondition, "VOLUME_UNUSABLE")
     );
     wrong.device_name = "vdf".to_owned();
     wrong.source = Some(Source::Blank(v1::BlankDisk::default()));

@@ -34,6 +34,16 @@ async fn target(sandbox: &mut Sandbox) -> Target {
     Target::start(sandbox).await
 }
 
+/// Gives a unit another password.
+fn worded<'a>(device: &mut v1::BlockDevice, word: &'a str) -> &'a str {
+    if let Some(Source::Volume(volume)) = &mut device.source
+        && let Some(Place::Iscsi(unit)) = &mut volume.target
+    {
+        word.clone_into(&mut unit.chap_password);
+    }
+    word
+}
+
 fn begins_with(path: &Path, words: &str) -> bool {
     fs::read(path).unwrap().starts_with(words.as_bytes())
 }
@@ -57,11 +67,19 @@ async fn a_guest_writes_to_a_logical_unit_which_stays_over_a_crash_and_goes(sand
     assert_ne!(kept(sandbox), Vec::<PathBuf>::new(), "libvirt keeps it");
 
     drop(shell);
+    let mut one = one;
+    let next = worded(&mut one, "chap-secret-6294");
+    let e = attach(sandbox, &id, &one).await.unwrap_err();
+    assert_eq!(reason(&e), "VOLUME_UNUSABLE", "the storage is asked: {e}");
+    target.rotate(next);
+    attach(sandbox, &id, &one).await.expect("it is rotated");
+    assert_eq!(kept(sandbox).len(), 2, "one secret in two files");
     sandbox.kill();
     sandbox.launch();
     sandbox.ready().await;
     restart(sandbox, &id).await;
     said(sandbox, &id, "GUEST-MILESTONE-ready", 2).await;
+    assert_untold(sandbox, next);
     let mut shell = Shell::login(sandbox, &id).await;
     let told = shell.run("head -c 20 /dev/vdb").await;
     assert!(told.contains("written by the guest"), "{told}");
@@ -119,10 +137,11 @@ async fn what_cannot_be_reached_is_told_and_changes_nothing(sandbox: &mut Sandbo
         let e = attach(sandbox, &id, &device("bad", unit))
             .await
             .unwrap_err();
-        assert_eq!(
-            (e.code(), reason(&e).as_str()),
-            (Code::Aborted, "VOLUME_CONNECT_FAILED")
-        );
+        let expected = match words {
+            "nobody answers" => (Code::Aborted, "VOLUME_CONNECT_FAILED"),
+            _ => (Code::FailedPrecondition, "VOLUME_UNUSABLE"),
+        };
+        assert_eq!((e.code(), reason(&e).as_str()), expected, "{e:?}");
         assert!(e.message().contains(words), "{words}: {e:?}");
         assert!(!format!("{e:?}").contains(PASSWORD), "{e:?}");
     }
@@ -131,16 +150,12 @@ async fn what_cannot_be_reached_is_told_and_changes_nothing(sandbox: &mut Sandbo
     let good = device("one", good);
     attach(sandbox, &id, &good).await.unwrap();
     let mut other = good.clone();
-    if let Some(Source::Volume(volume)) = &mut other.source
-        && let Some(Place::Iscsi(unit)) = &mut volume.target
-    {
-        unit.chap_password.push('x');
-    }
+    worded(&mut other, "wrong");
     let e = attach(sandbox, &id, &other).await.unwrap_err();
     assert_eq!(
         reason(&e),
-        "DISK_EXISTS",
-        "another password, another volume"
+        "VOLUME_UNUSABLE",
+        "no rotation without the target"
     );
     assert_untold(sandbox, PASSWORD);
     sandbox.destroy(&id).await.unwrap();
@@ -174,11 +189,7 @@ async fn an_instance_begins_with_a_logical_unit_which_grows_and_is_swapped(sandb
     };
     let mut devices = sandbox.devices().await;
     let e = devices.extend_volume(extend.clone()).await.unwrap_err();
-    assert_eq!(
-        reason(&e),
-        "VOLUME_CONNECT_FAILED",
-        "the storage has not grown"
-    );
+    assert_eq!(reason(&e), "VOLUME_UNUSABLE", "the storage has not grown");
     target.unit(1, 32);
     let grown = devices.extend_volume(extend).await.unwrap().into_inner();
     assert_eq!(grown.disk.unwrap().size_bytes, 32 * MIB);

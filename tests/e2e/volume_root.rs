@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use kept::{Kept, Loop, place, run};
 
 use crate::{
-    lifecycle::{rescue, unrescue},
+    lifecycle::{rescue, resume, suspend, unrescue},
     power::{off, signal, state},
     support::{
         Sandbox, Shell, fields, guest, guest_request, image, reason, request, sha256, until,
@@ -189,6 +189,34 @@ async fn powers_on(sandbox: &Sandbox, id: &str) {
     sandbox.instances().await.power_on(asked).await.unwrap();
 }
 
+/// A saved guest wakes with its device under another name, and with no less of it than it had.
+async fn sleeps_through_another_name(sandbox: &Sandbox, id: &str, device: &mut Loop) {
+    let mut shell = Shell::login(sandbox, id).await;
+    shell.run("echo awake > /tmp/awake").await;
+    drop(shell);
+    let asked = v1::SuspendRequest {
+        instance_id: id.to_owned(),
+        ..Default::default()
+    };
+    suspend(sandbox, asked).await.unwrap();
+    let size = device.size();
+    device.grow(size - MIB);
+    let asked = v1::ResumeRequest {
+        instance_id: id.to_owned(),
+        ..Default::default()
+    };
+    let e = resume(sandbox, asked.clone()).await.unwrap_err();
+    assert_eq!(reason(&e), "VOLUME_UNUSABLE", "{e}");
+    assert_eq!(state(sandbox, id).await, PowerState::Suspended);
+    device.grow(size);
+    device.rename();
+    resume(sandbox, asked).await.unwrap();
+    let mut shell = Shell::login(sandbox, id).await;
+    let words = shell.run("cat /tmp/awake /marker; sync").await;
+    let all = words.contains("awake") && words.contains("again");
+    assert!(all, "it is the same run: {words:?}");
+}
+
 async fn boots_and_keeps(sandbox: &mut Sandbox, kept: &mut Kept) {
     let (volume, owner) = (kept.volume(), kept.owner());
     let (instance, seen) = sandbox.spawn(booting(&volume, READY)).await.unwrap();
@@ -227,6 +255,7 @@ async fn boots_and_keeps(sandbox: &mut Sandbox, kept: &mut Kept) {
     if let Kept::Block(device) = kept {
         host_is_lost(sandbox, device).await;
         booted(sandbox, &id, 3).await;
+        sleeps_through_another_name(sandbox, &id, device).await;
     }
     sandbox.destroy(&id).await.unwrap();
     assert_eq!(kept.owner(), owner, "it is given back as it was");

@@ -15,7 +15,10 @@ use uuid::Uuid;
 
 use crate::{
     devices::power,
-    support::{Sandbox, Shell, command, guest_request, reason, sha256, until},
+    support::{
+        Sandbox, Shell, command, guest_request, reason, sha256, until,
+        volume::{attach, connection},
+    },
     swap::copying,
 };
 
@@ -150,7 +153,7 @@ async fn a_snapshot_keeps_what_was_and_the_guest_goes_on_over_it(sandbox: &mut S
     let snapshot = Uuid::new_v4();
     for wrong in ["absent", "v0"] {
         let e = create(sandbox, of, (snapshot, wrong), false).await;
-        assert_eq!(reason(&e.unwrap_err()), "VOLUME_CONNECT_FAILED");
+        assert_eq!(reason(&e.unwrap_err()), "VOLUME_UNUSABLE");
     }
     let e = create(sandbox, of, (snapshot, "../v0"), false).await;
     assert_eq!(e.unwrap_err().code(), Code::InvalidArgument);
@@ -261,6 +264,23 @@ async fn a_volume_with_files_over_it_is_extended_rebooted_and_swapped(sandbox: &
     };
     let gone = devices.detach_volume(asked).await.unwrap().into_inner();
     assert!(!gone.absent);
+    // The old volume was swapped away with its snapshot: `v1` rests on `v0` still.
+    let base = v1::VolumeConnection {
+        format: Some(v1::DiskFormat::Qcow2.into()),
+        ..connection(Target::Local(v1::LocalTarget {
+            path: folder.join("v0").display().to_string(),
+        }))
+    };
+    let base = v1::BlockDevice {
+        disk_id: "base".to_owned(),
+        source: Some(Source::Volume(base)),
+        ..Default::default()
+    };
+    let e = attach(sandbox, &id, &base).await.unwrap_err();
+    assert_eq!(reason(&e), "VOLUME_UNUSABLE", "{e}");
+    assert!(e.message().contains("v1, a file of volume"), "{e}");
+    fs::remove_file(folder.join("v1")).unwrap();
+    attach(sandbox, &id, &base).await.unwrap();
     sandbox.destroy(&id).await.unwrap();
     sandbox.assert_clean().await;
 }

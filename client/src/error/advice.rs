@@ -87,6 +87,10 @@ pub(super) const ADVICE: &[(&str, &str)] = &[
     ),
     ("VOLUME_CONNECT_FAILED", "ask the storage, then try again"),
     (
+        "VOLUME_UNUSABLE",
+        "mend what is named: login, name, path or size",
+    ),
+    (
         "DEVICE_SLOTS",
         "power the guest off and on, or detach another device",
     ),

@@ -100,17 +100,21 @@ pub(super) fn free(host: &Host, device: &BlockDevice, record: &InstanceSpec) -> 
     Ok(())
 }
 
-/// Refuses a volume of whose files another has one, as the base of a snapshot.
+/// Refuses a volume of whose files another has one, as the base of a snapshot, or had one when it was detached.
 ///
 /// # Errors
-/// `DISK_EXISTS`, with whose it is.
-pub(super) fn unshared(host: &Host, connected: &BlockDevice) -> Result<()> {
+/// `DISK_EXISTS`, with whose it is; `VOLUME_UNUSABLE`.
+pub(super) async fn unshared(host: &Host, connected: &BlockDevice) -> Result<()> {
     let Some(volume) = connected.volume() else {
         return Ok(());
     };
     let files = volume.chain();
     let files: Vec<_> = files.iter().map(|layer| &*layer.path).collect();
-    layers::unused(host, volume.id, &files)
+    layers::unused(host, volume.id, &files)?;
+    match volume.read_only {
+        true => Ok(()),
+        false => layers::unburdened(host, volume.id, &files).await,
+    }
 }
 
 /// The device that a volume is to an instance.

@@ -33,9 +33,16 @@ pub struct ExtendVolume {
 }
 
 impl ExtendVolume {
-    /// The volume as it is from now on.
-    async fn looked_at(&self, host: &Host, volume: &Volume, on: bool) -> Result<Volume> {
+    /// The volume as it is from now on; `known` is what a guest that is on sees of it.
+    async fn looked_at(
+        &self,
+        host: &Host,
+        volume: &Volume,
+        known: Option<Bytes>,
+    ) -> Result<Volume> {
+        let on = known.is_some();
         let old = volume.seen.as_ref().map_or(Bytes(0), |seen| seen.size);
+        let old = old.max(known.unwrap_or_default());
         if self.size < old {
             let why = format!("must not be less than the volume's {} bytes", old.0);
             return Err(devices::invalid("size_bytes", why));
@@ -64,16 +71,12 @@ impl ExtendVolume {
         Ok(volume)
     }
 
-    async fn tell(&self, task: &mut Task, standing: &Standing) -> Result<()> {
-        let plan = plan_of(task.host(), &standing.record).await?;
+    /// The disk's name in the guest.
+    async fn target(&self, host: &Host, standing: &Standing) -> Result<String> {
+        let plan = plan_of(host, &standing.record).await?;
         let disk = plan.disks.into_iter().find(|disk| disk.id == self.disk);
         let disk = disk.ok_or_else(|| Error::internal("the disk is not in the plan"))?;
-        let step = ResizeDisk {
-            instance: self.instance,
-            target: disk.target,
-            size: self.size,
-        };
-        task.run(step).await
+        Ok(disk.target)
     }
 }
 
@@ -89,11 +92,24 @@ impl Action for ExtendVolume {
         let host = task.host().clone();
         let standing = admitted(&host, Self::VERB, self.instance).await?;
         let (_, volume) = devices::attached(&standing.record.spec, &self.disk)?;
-        let on = devices::is_on(standing.power);
-        let looked = self.looked_at(&host, volume, on).await;
+        let (instance, size) = (self.instance, self.size);
+        let target = self.target(&host, &standing).await?;
+        let known = match devices::is_on(standing.power) {
+            true => Some(host.hypervisor.disk_size(instance, &target).await?),
+            false => None,
+        };
+        // The emulator sets an image or a raw file to the size that it is told, also to a smaller one. So nothing but the
+        // telling comes after the look, and nothing is told to one that knows.
+        let looked = self.looked_at(&host, volume, known).await;
         let volume = looked.map_err(|e| e.in_phase(Phase::ConnectVolumes))?;
-        if on {
-            self.tell(task, &standing).await?;
+        if let Some(seen) = known {
+            task.run(ResizeDisk {
+                instance,
+                target,
+                size,
+                seen,
+            })
+            .await?;
         }
         let mut record = (*standing.record).clone();
         for device in &mut record.spec.block_devices {

@@ -67,3 +67,23 @@ pub(super) fn unused(host: &Host, volume: VolumeId, files: &[&Path]) -> Result<(
     }
     Ok(())
 }
+
+/// Refuses files that one of a volume still rests on which was detached with its snapshots.
+///
+/// # Errors
+/// `VOLUME_UNUSABLE`, with the name of the file above.
+pub(super) async fn unburdened(host: &Host, volume: VolumeId, files: &[&Path]) -> Result<()> {
+    for left in files.iter().flat_map(|file| host.store.left_over(file)) {
+        if host.volumes.rests_on(&left.over, &left.under).await {
+            let name = left.over.file_name().unwrap_or_default();
+            return Err(VolumeError::Beneath {
+                volume,
+                of: left.volume,
+                over: name.to_string_lossy().into_owned(),
+            }
+            .into());
+        }
+        host.store.forget_left(left.over).await?;
+    }
+    Ok(())
+}

@@ -12,7 +12,7 @@ use crate::{
     host::Host,
     hypervisor::StartMode,
     model::{InstanceId, InstanceRecord, Phase, PowerState, Verb, Wanted},
-    step::{PlugVifs, RedefineGuest, StartGuest, StopGuest, domain_of, plan_of},
+    step::{PlugVifs, RedefineGuest, StartGuest, StopGuest, domain_of, found, plan_of},
     task::Task,
 };
 
@@ -101,20 +101,14 @@ pub(super) async fn boots(
 /// Looks at the volumes of a guest before it ends: without them it would not start again.
 pub(super) async fn may_start(host: &Host, instance: InstanceId) -> Result<()> {
     let record = present(host, instance)?;
-    let found = host.found_again(instance, &record.spec.block_devices);
-    found
-        .await
-        .map(drop)
-        .map_err(|e| e.in_phase(Phase::ConnectVolumes))
+    found(host, &record).await.map(drop)
 }
 
 /// Gives a guest that is off a definition made anew. Answers with the instance as it is with that: what its
 /// volumes are now is looked at first.
 pub(super) async fn redefines(task: &mut Task, record: &InstanceRecord) -> Result<InstanceRecord> {
     let host = task.host().clone();
-    let mut record = record.clone();
-    let found = host.found_again(record.spec.id, &record.spec.block_devices);
-    record.spec.block_devices = found.await.map_err(|e| e.in_phase(Phase::ConnectVolumes))?;
+    let record = found(&host, record).await?;
     let plan = plan_of(&host, &record).await?;
     let plugged = task.run(PlugVifs::again(&plan)).await?;
     let domain = domain_of(&host, &record, &plan, &plugged).await?;

@@ -6,7 +6,7 @@ use super::{Action, standing::admitted};
 use crate::{
     error::Result,
     model::{InstanceId, Phase, Verb, Wanted},
-    step::{PlugVifs, RestoreGuest, SaveGuest, plan_of},
+    step::{PlugVifs, RedefineGuest, RestoreGuest, SaveGuest, domain_of, found, moved, plan_of},
     task::Task,
 };
 
@@ -59,11 +59,17 @@ impl Action for Resume {
             task.keep(standing.record.wanting(Wanted::Running));
             return Ok(());
         }
-        let plan = plan_of(&host, &standing.record).await?;
-        task.run(PlugVifs::again(&plan)).await?;
-        task.run(RestoreGuest { instance }).await?;
+        let record = found(&host, &standing.record).await?;
+        let plan = plan_of(&host, &record).await?;
+        let plugged = task.run(PlugVifs::again(&plan)).await?;
+        let moved = moved(&standing.record, &record, &plan);
+        if !moved.is_empty() {
+            let domain = domain_of(&host, &record, &plan, &plugged).await?;
+            task.run(RedefineGuest::new(&host, domain)).await?;
+        }
+        task.run(RestoreGuest { instance, moved }).await?;
         task.report().mark(Phase::Running, "the guest runs");
-        task.keep(standing.record.started(Wanted::Running));
+        task.keep(record.started(Wanted::Running));
         Ok(())
     }
 }

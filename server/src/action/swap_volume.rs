@@ -59,7 +59,7 @@ impl SwapVolume {
         devices::free(host, &wanted, spec)?;
         let connected = host.connected(self.instance, &wanted).await;
         let new = connected.map_err(|e| e.in_phase(Phase::ConnectVolumes))?;
-        devices::unshared(host, &new)?;
+        devices::unshared(host, &new).await?;
         let (mut record, before) = devices::pinned(host, &standing.record).await?;
         let old_domain = devices::domain(host, &record, &before).await?;
         let from = disk(&old_domain, &self.disk)?;

@@ -1,5 +1,6 @@
 //! Every action fails at every step, and leaves the host as it was.
 
+mod again;
 mod change;
 mod devices;
 mod inside;

@@ -8,9 +8,9 @@ use crate::{
     hypervisor::HypervisorError,
     model::{
         BlockDevice, InstanceId, InstanceRecord, InstanceState, Secret, SecretName, Volume,
-        VolumeTarget,
+        VolumeId, VolumeTarget,
     },
-    volume::{Credentials, VolumeError},
+    volume::{self, Credentials, VolumeError},
 };
 
 impl Host {
@@ -23,14 +23,18 @@ impl Host {
     /// The same of a volume.
     #[must_use]
     pub fn marked_volume(&self, volume: &Volume) -> Volume {
-        let id = volume.id.to_string();
         volume.with_login(|login| {
-            let secret = login.secret.as_ref().map(Secret::expose);
-            if let Some(secret) = secret {
-                let parts: [&[u8]; 3] = [b"volume", id.as_bytes(), secret];
-                login.mark = self.store.fingerprinter().of(&parts);
+            if let Some(secret) = &login.secret {
+                login.mark = self.mark(volume.id, secret);
             }
         })
+    }
+
+    /// What tells a volume's secret from another one: a keyed hash.
+    pub fn mark(&self, volume: VolumeId, secret: &Secret<Vec<u8>>) -> String {
+        let id = volume.to_string();
+        let parts: [&[u8]; 3] = [b"volume", id.as_bytes(), secret.expose()];
+        self.store.fingerprinter().of(&parts)
     }
 
     /// Looks at a volume that an instance has or is to have: the same one as it is kept, with what was seen of it.
@@ -58,11 +62,12 @@ impl Host {
         Ok(device.with_volume(|_| connected))
     }
 
-    /// The same disks as they are now: a block device where its path leads, and what is not on this host asked for once more.
-    /// QEMU would wait for a server that is gone, and the starts of other guests behind it.
+    /// The same disks as they are now, before a guest is given them back: a block device where its path leads, and what is
+    /// not on this host asked for once more. QEMU would wait for a server that is gone, and the starts of other guests
+    /// behind it.
     ///
     /// # Errors
-    /// Those of [`Host::connect`]; and when a path leads nowhere any more.
+    /// Those of [`Host::connect`]; and when a path leads nowhere any more, or to what is not the disk that it was.
     pub async fn found_again(
         &self,
         instance: InstanceId,
@@ -71,7 +76,11 @@ impl Host {
         let found = self.volumes.found_again(devices).await?;
         let asked = found.iter().map(|device| async move {
             match device.volume() {
-                Some(volume) if volume.is_remote() => self.connected(instance, device).await,
+                Some(known) if known.is_remote() => {
+                    let found = self.connect(instance, known).await?;
+                    volume::same(known, &found)?;
+                    Ok(device.with_volume(|_| found))
+                }
                 _ => Ok(device.clone()),
             }
         });
@@ -90,7 +99,7 @@ impl Host {
             });
         };
         let volume = volume.id;
-        if !self.hypervisor.capabilities().await?.secrets {
+        if !self.hypervisor.keeps_secrets().await? {
             return Err(VolumeError::NoSecrets { volume }.into());
         }
         let name = SecretName { instance, volume };

@@ -19,7 +19,7 @@ mod secret;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::SystemTime,
 };
 
@@ -89,6 +89,8 @@ pub struct Fake {
     /// Mirrors of disks, by their names.
     mirrors: Mutex<BTreeMap<(InstanceId, String), Disk>>,
     secrets: Mutex<KeptSecrets>,
+    /// Whether no secret can be kept.
+    careless: AtomicBool,
     signals: Signals,
     faults: Faults,
     counted: Counted,
@@ -108,6 +110,7 @@ impl Fake {
             sizes: Mutex::default(),
             mirrors: Mutex::default(),
             secrets: Mutex::default(),
+            careless: AtomicBool::default(),
             signals: Signals::default(),
             faults: Faults::default(),
             counted: Counted::default(),
@@ -284,7 +287,6 @@ impl Hypervisor for Fake {
             ],
             cpus: 8,
             memory: 16 << 30,
-            secrets: true,
         });
         self.faults.leave("capabilities").map(|()| capabilities)
     }

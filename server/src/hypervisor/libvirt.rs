@@ -38,6 +38,7 @@ mod overlay;
 mod power;
 mod process;
 mod reaper;
+mod repoint;
 mod save;
 mod secret;
 mod settings;

@@ -16,6 +16,19 @@ pub fn public(words: &str) -> String {
     shown + rest
 }
 
+/// What an emulator says of a disk that it cannot open, and could not at another time, until somebody mends it.
+const STAYS: [&str; 4] = [
+    "Permission denied",
+    "Operation not permitted",
+    "No such file or directory",
+    "Authentication failure",
+];
+
+/// Whether words of an emulator that cannot open a disk tell of a fault that does not pass.
+pub(super) fn stays(words: &str) -> bool {
+    STAYS.iter().any(|said| words.contains(said))
+}
+
 /// Where a path begins: a slash that neither divides two words (`I/O`) nor stands alone.
 fn path(words: &str) -> Option<usize> {
     let mut before = None;

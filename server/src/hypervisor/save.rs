@@ -1,5 +1,7 @@
 //! A guest's memory on disk.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 
 use super::Result;
@@ -21,6 +23,10 @@ pub trait Save {
     /// Starts a guest from its saved memory, or wakes one that has suspended itself. Success when it is on. `State` when
     /// it has neither.
     async fn restore(&self, id: InstanceId) -> Result<()>;
+
+    /// Has a guest come back from its saved memory with disks at other places: by their names in the guest, the block
+    /// devices that they are now. Success when nothing is saved.
+    async fn repoint(&self, id: InstanceId, disks: &[(String, PathBuf)]) -> Result<()>;
 
     /// Forgets saved memory; success when there is none.
     async fn discard(&self, id: InstanceId) -> Result<()>;

@@ -5,10 +5,12 @@ use async_trait::async_trait;
 use super::Result;
 use crate::model::{Secret, SecretName, SecretUse};
 
-/// Secrets of volumes. They outlive the guest's run, the server and the host's; see [`super::Capabilities::secrets`] for
-/// whether any can be kept.
+/// Secrets of volumes. They outlive the guest's run, the server and the host's.
 #[async_trait]
 pub trait Secrets {
+    /// Whether any can be kept. An error says that this cannot be told now, never that none can.
+    async fn keeps_secrets(&self) -> Result<bool>;
+
     /// Keeps a secret, in place of what was kept under that name before.
     async fn keep_secret(
         &self,

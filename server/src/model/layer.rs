@@ -149,6 +149,7 @@ mod tests {
                 block: false,
                 size: Bytes(1 << 20),
                 layers: Layers::default(),
+                identity: None,
                 initiator: None,
             }),
         }

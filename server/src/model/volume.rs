@@ -46,6 +46,12 @@ impl Volume {
         bare(self) == bare(other)
     }
 
+    /// Whether a caller describes both alike but for the secret of a login that both have.
+    pub fn is_same_but_secret(&self, other: &Self) -> bool {
+        let unmarked = |volume: &Self| volume.with_login(|login| login.mark = String::new());
+        self.login().is_some() && unmarked(self).is_same(&unmarked(other))
+    }
+
     /// How this host proves who it is, and what its secret is for; none where nobody asks.
     pub fn login(&self) -> Option<(&Login, SecretUse)> {
         match &self.target {
@@ -186,6 +192,9 @@ pub struct Seen {
     /// What snapshots have made of its one file.
     #[serde(default)]
     pub layers: Layers,
+    /// What a block device is by itself, where it has a name of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// The name by which an iSCSI target was told to know this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initiator: Option<String>,

@@ -129,7 +129,6 @@ pub(super) fn capabilities(virt_type: VirtType) -> Capabilities {
         ],
         cpus: 8,
         memory: 16 * GIB,
-        secrets: true,
     }
 }
 

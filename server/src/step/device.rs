@@ -131,6 +131,9 @@ pub struct ResizeDisk {
     pub target: String,
     /// Its size.
     pub size: Bytes,
+    /// The size that the guest saw before.
+    #[serde(default)]
+    pub seen: Bytes,
 }
 
 #[async_trait]
@@ -141,6 +144,9 @@ impl Step for ResizeDisk {
 
     async fn apply(&self, cx: Cx<'_>) -> Result<()> {
         let (hypervisor, id) = (&cx.host.hypervisor, self.instance);
+        if self.seen == self.size {
+            return Ok(());
+        }
         hypervisor.resize_disk(id, &self.target, self.size).await?;
         let seen = hypervisor.disk_size(id, &self.target).await?;
         if seen == self.size {

@@ -8,6 +8,7 @@ use super::{
     merge::MergeLayers,
     mirror::PivotDisk,
     overlay::{OverlayDisk, is_on, wake},
+    secret::ReplaceSecret,
 };
 use crate::{
     domain::DiskSource,
@@ -40,6 +41,8 @@ pub async fn forward(host: &Host, rows: &[BegunStep]) -> Result<Option<Forward>>
         overlaid(host, step).await?
     } else if let Some(step) = find::<MergeLayers>(rows)? {
         merged(host, step).await?
+    } else if let Some(step) = find::<ReplaceSecret>(rows)? {
+        step.forward(host).await?
     } else {
         None
     };

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::again::start;
 use crate::{
     error::Result,
     host::Host,
@@ -120,7 +121,7 @@ async fn back(host: &Host, id: InstanceId, was: PowerState) -> Result<()> {
     match power(host, id).await? {
         // It was never stopped.
         PowerState::Running | PowerState::Paused => Ok(()),
-        _ => Ok(host.hypervisor.start(id, mode).await?),
+        _ => start(host, id, mode).await,
     }
 }
 

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::power::power;
+use super::{
+    again::{Moved, repoint, start},
+    power::power,
+};
 use crate::{
     error::{Error, Kind, Result},
     host::Host,
@@ -87,18 +90,14 @@ impl Step for SaveGuest {
             tracing::debug!(instance = %self.instance, error = %e, "no save is stopped");
         }
         match power(host, self.instance).await? {
-            PowerState::Suspended => {
-                host.hypervisor
-                    .start(self.instance, StartMode::Running)
-                    .await?;
-            }
+            PowerState::Suspended => start(host, self.instance, StartMode::Running).await?,
             PowerState::Shutdown | PowerState::NoState | PowerState::Crashed => {
                 // A save that a crash of the host cut: its memory is lost, as with any power cut.
                 let mode = match self.was {
                     PowerState::Paused => StartMode::Paused,
                     _ => StartMode::Running,
                 };
-                return Ok(host.hypervisor.start(self.instance, mode).await?);
+                return start(host, self.instance, mode).await;
             }
             _ => {}
         }
@@ -111,6 +110,10 @@ impl Step for SaveGuest {
 pub struct RestoreGuest {
     /// Which one.
     pub instance: InstanceId,
+    /// Its disks that are not where they were when it was saved: by their names in the guest, the block devices that they
+    /// are now. They stay there on the way back.
+    #[serde(default)]
+    pub moved: Vec<Moved>,
 }
 
 #[async_trait]
@@ -120,6 +123,7 @@ impl Step for RestoreGuest {
     const PHASE: Phase = Phase::Restore;
 
     async fn apply(&self, cx: Cx<'_>) -> Result<()> {
+        repoint(cx.host, self.instance, &self.moved).await?;
         cx.host.hypervisor.restore(self.instance).await?;
         // One that was paused when it was saved comes back paused.
         as_was(cx.host, self.instance, PowerState::Running).await

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{Result, Store, events, quiesced};
+use super::{Result, Store, events, left, quiesced};
 use crate::model::{Event, EventKind, InstanceId, InstanceRecord, InstanceState, Wanted};
 
 type Records = BTreeMap<InstanceId, Arc<InstanceRecord>>;
@@ -64,10 +64,15 @@ impl Store {
     /// # Errors
     /// When the database fails; then nothing has changed.
     pub async fn put_instance(&self, record: InstanceRecord) -> Result<()> {
+        let left = left::between(self.instance(record.spec.id).as_deref(), Some(&record));
         let record = Arc::new(record);
-        let written = record.clone();
-        self.write(move |transaction| put(transaction, &written))
-            .await?;
+        let (written, gone) = (record.clone(), left.clone());
+        self.write(move |transaction| {
+            left::put(transaction, &gone)?;
+            put(transaction, &written)
+        })
+        .await?;
+        self.keep_left(left);
         self.instances.write().insert(record.spec.id, record);
         Ok(())
     }
@@ -111,6 +116,8 @@ impl Store {
     /// # Errors
     /// When the database fails; then nothing has changed.
     pub async fn remove_instance(&self, id: InstanceId) -> Result<()> {
+        let left = left::between(self.instance(id).as_deref(), None);
+        let gone = left.clone();
         // One that is undone was never told to be there.
         let told = self
             .instance(id)
@@ -119,6 +126,7 @@ impl Store {
             transaction.execute("DELETE FROM instances WHERE id = ?1", [id.to_string()])?;
             events::forget(transaction, id)?;
             quiesced::remove(transaction, id)?;
+            left::put(transaction, &gone)?;
             if told {
                 let mut event = Event::of(id, EventKind::Destroyed);
                 event.operation = events::holder(transaction, id)?;
@@ -127,6 +135,7 @@ impl Store {
             Ok(())
         })
         .await?;
+        self.keep_left(left);
         self.instances.write().remove(&id);
         self.forget_quiesced(id);
         Ok(())

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Result, Store, events::Pen, instances, micros};
+use super::{Result, Store, events::Pen, instances, left, micros};
 use crate::model::{
     Event, InstanceId, InstanceRecord, InstanceState, OperationId, OperationRecord, RequestId,
 };
@@ -99,6 +99,12 @@ impl Store {
         instance: Option<InstanceRecord>,
     ) -> Result<()> {
         let written = instance.clone();
+        let left = written.as_ref().map(|now| {
+            let before = self.instance(now.spec.id);
+            left::between(before.as_deref(), Some(now))
+        });
+        let left = left.unwrap_or_default();
+        let gone = left.clone();
         let built = |known: &InstanceRecord| known.state == InstanceState::Building;
         let created = record
             .instance
@@ -109,6 +115,7 @@ impl Store {
                 pen.write(Event::created(instance))?;
             }
             put(transaction, pen, &record)?;
+            left::put(transaction, &gone)?;
             transaction.execute(
                 "DELETE FROM steps WHERE operation = ?1",
                 [record.id.to_string()],
@@ -118,6 +125,7 @@ impl Store {
                 .try_for_each(|instance| instances::put(transaction, instance))
         })
         .await?;
+        self.keep_left(left);
         if let Some(instance) = instance {
             self.instances
                 .write()

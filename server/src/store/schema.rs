@@ -69,6 +69,13 @@ const MIGRATIONS: &[&str] = &[
         filesystems INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    CREATE TABLE left_files (
+        over TEXT PRIMARY KEY,
+        under TEXT NOT NULL,
+        volume TEXT NOT NULL
+    ) STRICT;
+",
 ];
 
 pub(super) fn prepare(connection: &Connection) -> Result<()> {

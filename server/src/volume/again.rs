@@ -1,56 +1,87 @@
-//! Where a volume is now. The kernel gives block devices their names anew when a host starts: what a caller's path led to
-//! once may be another's by then.
+//! Where a volume is now, and whether it is the same one. The kernel gives block devices their names anew when a host
+//! starts, and storage services reuse theirs: what a caller's path led to once may be another's by then.
 
-use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
-use super::{VolumeError, Volumes, local};
-use crate::model::{BlockDevice, BlockSource, Seen, Volume, VolumeTarget};
+use super::{VolumeError, Volumes, blocking, layer, local};
+use crate::{
+    model::{BlockDevice, Volume, VolumeTarget},
+    sys::block,
+};
 
 impl Volumes {
-    /// The same disks, each volume that is a block device where its path leads now.
+    /// The same disks as they are found now, of those on this host: a block device where its path leads.
     ///
     /// # Errors
-    /// When a path leads to none any more, or out of the folders.
+    /// When a path leads to none any more, out of the folders, or to another disk than it did.
     pub async fn found_again(
         &self,
         devices: &[BlockDevice],
     ) -> Result<Vec<BlockDevice>, VolumeError> {
-        let mut devices = devices.to_vec();
-        for device in &mut devices {
-            if let Some(found) = self.moved(device).await? {
-                device.source = BlockSource::Volume(Box::new(found));
-            }
-        }
-        Ok(devices)
+        let looked = devices.iter().map(|device| async move {
+            let Some(volume) = device.volume() else {
+                return Ok(device.clone());
+            };
+            let (VolumeTarget::Local { path }, Some(_)) = (&volume.target, &volume.seen) else {
+                return Ok(device.clone());
+            };
+            let (path, folders) = (path.clone(), self.folders.clone());
+            let found = blocking(volume, move |volume| again(volume, &path, &folders)).await?;
+            Ok(device.with_volume(|_| found))
+        });
+        futures::future::try_join_all(looked).await
     }
+}
 
-    /// None for what cannot move.
-    async fn moved(&self, device: &BlockDevice) -> Result<Option<Volume>, VolumeError> {
-        let Some(volume) = device.volume() else {
-            return Ok(None);
-        };
-        let (VolumeTarget::Local { path }, Some(seen @ Seen { block: true, .. })) =
-            (&volume.target, &volume.seen)
-        else {
-            return Ok(None);
-        };
-        let (id, path, folders) = (volume.id, path.clone(), self.folders.clone());
-        let look = move || {
-            let real = local::allowed(id, &path, &folders)?;
-            let found = std::fs::metadata(&real).map_err(|e| VolumeError::unreachable(id, &e))?;
-            match found.file_type().is_block_device() {
-                true => Ok(real),
-                false => Err(VolumeError::NoDisk { volume: id }),
-            }
-        };
-        let looked = tokio::task::spawn_blocking(look).await;
-        let real = looked.map_err(|e| VolumeError::unreachable(id, &e))??;
-        Ok(Some(Volume {
-            seen: Some(Seen {
-                path: Some(real),
-                ..seen.clone()
-            }),
-            ..volume.clone()
-        }))
+fn again(volume: &Volume, path: &Path, folders: &[PathBuf]) -> Result<Volume, VolumeError> {
+    let was_block = volume.seen.as_ref().is_some_and(|seen| seen.block);
+    // A file stays where all links led when it was connected, and snapshots have put others over it since.
+    let by_path = Volume {
+        seen: None,
+        ..volume.clone()
+    };
+    let found = match was_block {
+        true => local::look(&by_path, path, folders)?,
+        false => local::look(volume, path, folders)?,
+    };
+    if found.block != was_block {
+        return Err(VolumeError::NoDisk { volume: volume.id });
+    }
+    if !was_block && volume.chain().len() > 1 {
+        layer::chain(volume, folders)?;
+    }
+    let found = Volume {
+        seen: Some(found),
+        ..volume.clone()
+    };
+    same(volume, &found)?;
+    Ok(found)
+}
+
+/// Refuses to take `found` for the volume that an instance has: one that is smaller, or another disk.
+///
+/// # Errors
+/// `Shrunk` and `Another`.
+pub fn same(known: &Volume, found: &Volume) -> Result<(), VolumeError> {
+    let (Some(was), Some(is)) = (&known.seen, &found.seen) else {
+        return Ok(());
+    };
+    let volume = known.id;
+    if let (Some(was), Some(is)) = (&was.identity, &is.identity)
+        && !block::may_be_one(was, is)
+    {
+        return Err(VolumeError::Another {
+            volume,
+            found: is.clone(),
+            known: was.clone(),
+        });
+    }
+    match is.size < was.size {
+        true => Err(VolumeError::Shrunk {
+            volume,
+            found: is.size,
+            known: was.size,
+        }),
+        false => Ok(()),
     }
 }

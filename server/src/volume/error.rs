@@ -35,7 +35,15 @@ pub enum VolumeError {
         /// Which.
         volume: VolumeId,
     },
-    /// It cannot be reached.
+    /// Its storage says no, and would again until somebody mends what it says no to: a login, or a name.
+    #[error("volume {volume} cannot be had: {why}")]
+    Refused {
+        /// Which.
+        volume: VolumeId,
+        /// Why.
+        why: String,
+    },
+    /// It cannot be reached now.
     #[error("volume {volume} cannot be reached: {why}")]
     Unreachable {
         /// Which.
@@ -53,6 +61,32 @@ pub enum VolumeError {
         /// What it should have.
         wanted: Bytes,
     },
+    /// It has become smaller since an instance has it.
+    #[error(
+        "volume {volume} has {} bytes, and had {} when it was looked at last: a guest is given back no disk that has shrunk",
+        found.0,
+        known.0
+    )]
+    Shrunk {
+        /// Which.
+        volume: VolumeId,
+        /// What it has.
+        found: Bytes,
+        /// What it had.
+        known: Bytes,
+    },
+    /// Its path leads to a disk of another name.
+    #[error(
+        "the path of volume {volume} leads to another disk than the instance had: to {found}, and it had {known}; set the path right, or detach the volume and attach what is there now"
+    )]
+    Another {
+        /// Which.
+        volume: VolumeId,
+        /// The disk that is there.
+        found: String,
+        /// The disk that was there.
+        known: String,
+    },
     /// A file that its storage service has made for it is not to be used.
     #[error("the file for volume {volume} cannot be used: {why}")]
     Layer {
@@ -60,6 +94,18 @@ pub enum VolumeError {
         volume: VolumeId,
         /// Why.
         why: String,
+    },
+    /// A file of a volume that was detached with snapshots rests on it.
+    #[error(
+        "volume {volume} cannot be given out: {over}, a file of volume {of} that was detached with snapshots, rests on it, and would be destroyed by what is written below; merge the two, or remove {over}"
+    )]
+    Beneath {
+        /// Which.
+        volume: VolumeId,
+        /// The volume whose file rests on it.
+        of: VolumeId,
+        /// That file's name.
+        over: String,
     },
     /// This host's QEMU cannot reach such volumes.
     #[error(
@@ -90,6 +136,18 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
+    /// A file or device of this host that cannot be looked at.
+    pub(super) fn file(volume: VolumeId, e: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+        match e.kind() {
+            NotFound | NotADirectory | PermissionDenied => Self::Refused {
+                volume,
+                why: crate::error::chain(e),
+            },
+            _ => Self::unreachable(volume, e),
+        }
+    }
+
     pub(super) fn unreachable(volume: VolumeId, why: &(dyn std::error::Error + 'static)) -> Self {
         let why = crate::error::chain(why);
         Self::Unreachable { volume, why }
@@ -100,8 +158,8 @@ impl Classify for VolumeError {
     fn kind(&self) -> Kind {
         match self {
             Self::InUse { .. } => Kind::Exists,
-            Self::Lacks { .. } | Self::NoSecrets { .. } => Kind::Precondition,
-            _ => Kind::Pending,
+            Self::Unreachable { .. } => Kind::Pending,
+            _ => Kind::Precondition,
         }
     }
 
@@ -109,7 +167,8 @@ impl Classify for VolumeError {
         match self {
             Self::InUse { .. } => "DISK_EXISTS",
             Self::Lacks { .. } | Self::NoSecrets { .. } => "NOT_SUPPORTED",
-            _ => "VOLUME_CONNECT_FAILED",
+            Self::Unreachable { .. } => "VOLUME_CONNECT_FAILED",
+            _ => "VOLUME_UNUSABLE",
         }
     }
 
@@ -118,15 +177,23 @@ impl Classify for VolumeError {
         | Self::NoDisk { volume }
         | Self::Unacceptable { volume, .. }
         | Self::ReadOnly { volume }
+        | Self::Refused { volume, .. }
         | Self::Unreachable { volume, .. }
         | Self::Size { volume, .. }
+        | Self::Shrunk { volume, .. }
+        | Self::Another { volume, .. }
         | Self::Layer { volume, .. }
+        | Self::Beneath { volume, .. }
         | Self::Lacks { volume, .. }
         | Self::NoSecrets { volume }
         | Self::InUse { volume, .. }) = self;
         let mut fields = vec![("volume_id", volume.to_string())];
         if let Self::InUse { instance, .. } = self {
             fields.push(("instance_id", instance.to_string()));
+        }
+        if let Self::Beneath { of, over, .. } = self {
+            fields.push(("over_volume_id", of.to_string()));
+            fields.push(("file", over.clone()));
         }
         if let Self::Unacceptable { why, .. } = self {
             fields.push(("fault", why.fault().to_owned()));

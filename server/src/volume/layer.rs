@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -37,7 +38,7 @@ pub(super) fn over(
     if block {
         return Err(VolumeError::NoDisk { volume: id });
     }
-    let found = inspect(&file).map_err(|e| VolumeError::unreachable(id, &e))?;
+    let found = inspect(&file).map_err(|e| VolumeError::file(id, &e))?;
     rests_on(id, (&path, &found), Some(top))?;
     if !found.blank {
         return Err(refused(id, "it is not empty"));
@@ -73,9 +74,25 @@ pub(super) fn qcow2(
     (path, file): (&Path, &File),
     below: Option<&Layer>,
 ) -> Result<u64, VolumeError> {
-    let found = inspect(file).map_err(|e| VolumeError::unreachable(volume, &e))?;
+    let found = inspect(file).map_err(|e| VolumeError::file(volume, &e))?;
     rests_on(volume, (path, &found), below)?;
     Ok(found.virtual_size)
+}
+
+/// Whether a file rests on another still. When that cannot be seen, it does.
+pub(super) fn is_over(over: &Path, under: &Path) -> bool {
+    let file = match File::open(over) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return false,
+        Err(_) => return true,
+        Ok(file) => file,
+    };
+    let Ok(found) = inspect(&file) else {
+        return true;
+    };
+    let below = found
+        .backing
+        .map(|name| over.with_file_name(name).canonicalize());
+    below.is_some_and(|below| below.is_ok_and(|below| below == under))
 }
 
 fn rests_on(

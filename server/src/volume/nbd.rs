@@ -9,7 +9,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::model::{Bytes, NbdServer};
+use super::VolumeError;
+use crate::model::{Bytes, NbdServer, VolumeId};
 
 const GREETING: &[u8; 8] = b"NBDMAGIC";
 const OPTIONS: &[u8; 8] = b"IHAVEOPT";
@@ -22,6 +23,8 @@ const ACK: u32 = 1;
 const REPLY_INFO: u32 = 3;
 const INFO_EXPORT: u16 = 0;
 const IS_ERROR: u32 = 1 << 31;
+/// The server is about to end.
+const SHUTDOWN: u32 = IS_ERROR | 7;
 const READ_ONLY: u16 = 2;
 /// An answer that is longer tells nothing that is wanted here.
 const LONGEST: u32 = 64 << 10;
@@ -41,6 +44,18 @@ pub(super) async fn ask(server: &NbdServer, export: &str) -> io::Result<Export> 
             talk(stream, export).await
         }
         NbdServer::Unix(socket) => talk(UnixStream::connect(socket).await?, export).await,
+    }
+}
+
+/// Why an export is not to be had. A server that is not there may be there later; one that says no says so again.
+pub(super) fn why(volume: VolumeId, e: &io::Error) -> VolumeError {
+    use io::ErrorKind::{InvalidData, PermissionDenied};
+    match e.kind() {
+        InvalidData | PermissionDenied => VolumeError::Refused {
+            volume,
+            why: crate::error::chain(e),
+        },
+        _ => VolumeError::unreachable(volume, e),
     }
 }
 
@@ -101,6 +116,7 @@ async fn answers(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Exp
         match kind {
             ACK => return Ok(found),
             REPLY_INFO => found = info(&told).or(found),
+            SHUTDOWN => return Err(io::Error::other("its server is ending")),
             kind if kind & IS_ERROR != 0 => {
                 let words = String::from_utf8_lossy(&told);
                 let words: String = words

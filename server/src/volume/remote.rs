@@ -48,7 +48,7 @@ pub(super) async fn look(
     let size = told.and_then(|told| told.get("virtual-size")?.as_u64());
     match size {
         // A target's own controller answers like a unit of no size.
-        Some(0) => Err(unreachable(volume, "it is no disk")),
+        Some(0) => Err(refused(volume, "it is no disk")),
         Some(size) => Ok(Bytes(size)),
         None => Err(unreachable(volume, "qemu-img tells no size")),
     }
@@ -93,6 +93,13 @@ fn rbd(image: &Rbd) -> Value {
     file
 }
 
+fn refused(volume: &Volume, why: impl Into<String>) -> VolumeError {
+    VolumeError::Refused {
+        volume: volume.id,
+        why: why.into(),
+    }
+}
+
 fn unreachable(volume: &Volume, why: impl Into<String>) -> VolumeError {
     VolumeError::Unreachable {
         volume: volume.id,
@@ -100,8 +107,8 @@ fn unreachable(volume: &Volume, why: impl Into<String>) -> VolumeError {
     }
 }
 
-/// What the drivers say, and what it means.
-const WORDS: &[(&str, &str)] = &[
+/// What the drivers say and what it means, of what stays so until somebody mends it.
+const REFUSALS: &[(&str, &str)] = &[
     (
         "Authentication failure",
         "the target refuses its CHAP user or password",
@@ -114,12 +121,11 @@ const WORDS: &[(&str, &str)] = &[
         "Target not found",
         "the portal has no such target, or none for this host's initiator name",
     ),
+    ("Target removed", "the portal has no such target any more"),
     (
         "LOGICAL_UNIT_NOT_SUPPORTED",
         "the target has no such logical unit",
     ),
-    ("Can not resolv", "the portal's name is not known here"),
-    ("Can not reconnect", "nobody answers at the portal"),
     (
         "error opening pool",
         "the cluster has no such pool, or does not show it to this user",
@@ -132,6 +138,27 @@ const WORDS: &[(&str, &str)] = &[
         "error connecting: Invalid argument",
         "the secret is no key of Ceph's",
     ),
+    (
+        "error connecting: Permission denied",
+        "the cluster refuses its user or key",
+    ),
+    (
+        "error connecting: Operation not permitted",
+        "the cluster refuses its user or key",
+    ),
+];
+
+/// The same of what may pass.
+const SILENCES: &[(&str, &str)] = &[
+    ("Can not resolv", "the portal's name is not known here"),
+    ("Can not reconnect", "nobody answers at the portal"),
+];
+
+/// What a cluster's errors end with when it is in trouble, not the request.
+const TROUBLES: [&str; 3] = [
+    "Connection timed out",
+    "Input/output error",
+    "Cannot send after transport endpoint shutdown",
 ];
 
 /// What is said of a storage that says nothing.
@@ -160,14 +187,24 @@ fn why(volume: &Volume, own: &Credentials, e: &CommandError) -> VolumeError {
     if stderr.contains("Unknown driver") || stderr.contains("Unknown protocol") {
         return lacks(volume);
     }
-    let known = WORDS.iter().find(|(said, _)| stderr.contains(said));
-    let why = match (known, &own.initiator) {
-        (Some((_, why)), Some(initiator)) => format!("{why} (initiator {initiator})"),
-        (Some((_, why)), None) => (*why).to_owned(),
-        // After the place, which the caller knows, come the driver's own words.
-        (None, _) => public(stderr.rsplit("}': ").next().unwrap_or_default().trim()),
+    let known = |words: &[(&str, &'static str)]| {
+        let mut words = words.iter();
+        let known = words.find(|(said, _)| stderr.contains(said));
+        known.map(|(_, why)| match &own.initiator {
+            Some(initiator) => format!("{why} (initiator {initiator})"),
+            None => (*why).to_owned(),
+        })
     };
-    unreachable(volume, why)
+    let lasting = !TROUBLES.iter().any(|said| stderr.contains(said));
+    match known(REFUSALS).filter(|_| lasting) {
+        Some(why) => refused(volume, why),
+        // After the place, which the caller knows, come the driver's own words.
+        None => unreachable(
+            volume,
+            known(SILENCES)
+                .unwrap_or_else(|| public(stderr.rsplit("}': ").next().unwrap_or_default().trim())),
+        ),
+    }
 }
 
 fn lacks(volume: &Volume) -> VolumeError {

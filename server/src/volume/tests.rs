@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    error::Classify,
+    error::{Classify, Kind},
     model::{BlockDevice, BlockSource, Bytes, DiskFormat, Qos},
 };
 
@@ -59,13 +59,18 @@ async fn a_file_is_seen_where_its_links_lead_and_only_in_the_folders() {
             (Some(real.clone()), false, Bytes(4096))
         );
     }
-    for path in ["escape", "../out/disk", "absent", "../out/absent"] {
+    std::os::unix::fs::symlink(outside.join("absent"), inside.join("nowhere")).unwrap();
+    for path in ["escape", "../out/disk", "nowhere", "../out/absent"] {
         let path = inside.join(path);
         let e = seen(&volumes, &local(&path, DiskFormat::Raw)).await;
         let e = e.unwrap_err();
         assert!(matches!(e, VolumeError::Denied { .. }), "{path:?}: {e}");
-        assert_eq!(e.reason(), "VOLUME_CONNECT_FAILED");
+        assert_eq!(e.reason(), "VOLUME_UNUSABLE");
     }
+    let e = seen(&volumes, &local(&inside.join("absent"), DiskFormat::Raw)).await;
+    let e = e.unwrap_err();
+    assert!(e.to_string().contains("nothing of that name"), "{e}");
+    assert_eq!(e.kind(), Kind::Precondition);
     let e = seen(&volumes, &local(&inside, DiskFormat::Raw)).await;
     assert!(matches!(e, Err(VolumeError::NoDisk { .. })), "{e:?}");
 }
@@ -204,20 +209,19 @@ fn a_volume_is_given_to_one_instance_at_a_time() {
     let volume = volume(VolumeTarget::Local { path }, DiskFormat::Raw);
     let held = volumes.hold(&volume, InstanceId::random()).unwrap();
     let e = volumes.hold(&volume, InstanceId::random()).unwrap_err();
-    assert_eq!(
-        (e.kind(), e.reason()),
-        (crate::error::Kind::Exists, "DISK_EXISTS")
-    );
+    assert_eq!((e.kind(), e.reason()), (Kind::Exists, "DISK_EXISTS"));
     drop(held);
     volumes.hold(&volume, InstanceId::random()).unwrap();
 }
 
-/// Block devices of this machine, which are only looked at.
+/// Block devices of this machine that may be looked at, which is all that is done to them.
 fn block_devices() -> Vec<PathBuf> {
     use std::os::unix::fs::FileTypeExt;
     let all = fs::read_dir("/dev").unwrap().flatten();
     let blocks = all.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_block_device()));
-    blocks.map(|entry| entry.path()).take(2).collect()
+    let readable = blocks.map(|entry| entry.path());
+    let readable = readable.filter(|path| fs::File::open(path).is_ok());
+    readable.take(2).collect()
 }
 
 #[tokio::test]
@@ -239,8 +243,9 @@ async fn a_block_device_is_found_again_by_its_path_whatever_the_kernel_calls_it_
     device.seen = Some(Seen {
         path: Some(one.clone()),
         block: true,
-        size: Bytes(1 << 20),
+        size: Bytes(0),
         layers: Layers::default(),
+        identity: None,
         initiator: None,
     });
     let disks = [BlockDevice {
@@ -252,7 +257,8 @@ async fn a_block_device_is_found_again_by_its_path_whatever_the_kernel_calls_it_
     }];
     let path = |disks: &[BlockDevice]| disks[0].volume()?.seen.clone()?.path;
     point(one);
-    assert_eq!(volumes.found_again(&disks).await.unwrap(), disks);
+    let found = volumes.found_again(&disks).await.unwrap();
+    assert_eq!(path(&found).as_ref(), Some(one));
     point(other);
     let found = volumes.found_again(&disks).await.unwrap();
     assert_eq!(path(&found).as_ref(), Some(other));
@@ -264,4 +270,120 @@ async fn a_block_device_is_found_again_by_its_path_whatever_the_kernel_calls_it_
     fs::remove_file(&link).unwrap();
     let e = volumes.found_again(&disks).await.unwrap_err();
     assert!(matches!(e, VolumeError::Denied { .. }), "{e}");
+}
+
+const LASTING: (Kind, &str) = (Kind::Precondition, "VOLUME_UNUSABLE");
+const PASSING: (Kind, &str) = (Kind::Pending, "VOLUME_CONNECT_FAILED");
+/// What QEMU's drivers say, of which those of RBD begin with `error`.
+const WORDS: &[(&str, (Kind, &str))] = &[
+    (
+        "iSCSI: Failed to connect to LUN : Authentication failure(513)",
+        LASTING,
+    ),
+    (
+        "iSCSI: Failed to connect to LUN : Target not found(515)",
+        LASTING,
+    ),
+    (
+        "SENSE KEY:ILLEGAL_REQUEST(5) ASCQ:LOGICAL_UNIT_NOT_SUPPORTED(0x2500)",
+        LASTING,
+    ),
+    (
+        "iSCSI: Failed to connect to LUN : Service unavailable(769)",
+        PASSING,
+    ),
+    ("Can not resolv storage.example", PASSING),
+    (
+        "error opening pool volumes: No such file or directory",
+        LASTING,
+    ),
+    (
+        "error reading header from one: No such file or directory",
+        LASTING,
+    ),
+    (
+        "error reading header from one: Connection timed out",
+        PASSING,
+    ),
+    ("error connecting: Permission denied", LASTING),
+    ("error connecting: Connection timed out", PASSING),
+];
+
+#[tokio::test]
+async fn what_stays_until_somebody_mends_it_is_told_apart_from_what_passes() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let tool = dir.path().join("look");
+    let script = format!(
+        "#!/bin/sh\ncat '{}/words' >&2\nexit 1\n",
+        dir.path().display()
+    );
+    fs::write(&tool, script).unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    let volumes = Volumes::default().with_tool(&tool.display().to_string());
+    let portal: crate::model::Portal = "192.0.2.7:3260".parse().unwrap();
+    let unit = volume(
+        VolumeTarget::Iscsi(crate::model::Iscsi {
+            portal: portal.clone(),
+            target: "iqn.2001-04.com.example:storage".to_owned(),
+            lun: 1,
+            login: None,
+        }),
+        DiskFormat::Raw,
+    );
+    let image = volume(
+        VolumeTarget::Rbd(crate::model::Rbd {
+            monitors: vec![portal],
+            pool: "volumes".to_owned(),
+            image: "one".to_owned(),
+            login: None,
+        }),
+        DiskFormat::Raw,
+    );
+    for (words, (kind, reason)) in WORDS {
+        let volume = match words.contains("error ") {
+            true => &image,
+            false => &unit,
+        };
+        fs::write(dir.path().join("words"), words).unwrap();
+        let e = seen(&volumes, volume).await.unwrap_err();
+        assert_eq!((e.kind(), e.reason()), (*kind, *reason), "{words}: {e}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_smaller_or_another_is_not_the_same_one() {
+    let known = |size, identity: Option<&str>| {
+        let mut volume = local(Path::new("/dev/disk/by-id/v"), DiskFormat::Raw);
+        volume.id = VolumeId::from(uuid::Uuid::nil());
+        volume.seen = Some(Seen {
+            path: Some("/dev/sdb".into()),
+            block: true,
+            size: Bytes(size),
+            layers: Layers::default(),
+            identity: identity.map(str::to_owned),
+            initiator: None,
+        });
+        volume
+    };
+    let was = known(4096, Some("naa.1"));
+    for fine in [
+        known(4096, Some("naa.1")),
+        known(8192, None),
+        known(4096, Some("dm.x")),
+    ] {
+        assert_eq!(same(&was, &fine), Ok(()));
+        assert_eq!(same(&known(4096, None), &fine), Ok(()));
+    }
+    for (found, words) in [
+        (known(8192, Some("naa.2")), "leads to another disk"),
+        (known(512, Some("naa.1")), "has shrunk"),
+    ] {
+        let e = same(&was, &found).unwrap_err();
+        assert_eq!(
+            (e.kind(), e.reason()),
+            (Kind::Precondition, "VOLUME_UNUSABLE")
+        );
+        assert!(e.to_string().contains(words), "{e}");
+    }
 }

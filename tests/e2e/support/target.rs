@@ -74,6 +74,15 @@ impl Target {
         target
     }
 
+    /// From now on whoever logs in needs another password.
+    pub fn rotate(&self, password: &str) {
+        let user = ["--mode", "account", "--user", USER];
+        self.told(&[&["--op", "unbind", "--tid", "1"], &user[..]].concat());
+        self.told(&[&["--op", "delete"], &user[..]].concat());
+        self.told(&[&["--op", "new", "--password", password], &user[..]].concat());
+        self.told(&[&["--op", "bind", "--tid", "1"], &user[..]].concat());
+    }
+
     fn admin(&self, words: &[&str]) -> Result<(), String> {
         let (program, before) = self.outside.split_first().expect("a program");
         let done = command(program)

@@ -69,7 +69,11 @@ impl Loop {
         Some(device.trim().into())
     }
 
-    fn grow(&self, size: u64) {
+    pub(super) fn size(&self) -> u64 {
+        fs::metadata(&self.file).unwrap().len()
+    }
+
+    pub(super) fn grow(&self, size: u64) {
         let file = fs::File::options().write(true).open(&self.file);
         file.unwrap().set_len(size).unwrap();
         run(

@@ -67,7 +67,7 @@ async fn all(
         }
         devices::free(host, device, &spec)?;
         let device = host.connected(spec.id, device).await?;
-        devices::unshared(host, &device)?;
+        devices::unshared(host, &device).await?;
         if let Some(disk) = plan.disks.iter_mut().find(|disk| disk.id == device.id) {
             disk.volume = device.volume().cloned();
             disk.size = disk

@@ -356,7 +356,7 @@ async fn what_cannot_be_attached_is_refused_by_name_before_anything_is_touched()
     let e = refused(&t, attach(id, &gone)).await;
     assert_eq!(
         (e.reason(), e.phase()),
-        ("VOLUME_CONNECT_FAILED", Some(Phase::ConnectVolumes))
+        ("VOLUME_UNUSABLE", Some(Phase::ConnectVolumes))
     );
     t.fake
         .fail("attach", Times::Next(1), HypervisorError::Slots(id));
@@ -408,7 +408,7 @@ async fn a_volume_that_has_grown_is_told_and_one_that_has_not_is_refused() {
     let e = refused(&t, to("vol", 2 << 20)).await;
     assert_eq!(
         (e.reason(), e.phase()),
-        ("VOLUME_CONNECT_FAILED", Some(Phase::ConnectVolumes))
+        ("VOLUME_UNUSABLE", Some(Phase::ConnectVolumes))
     );
     assert_eq!(
         refused(&t, to("root", 2 << 20)).await.reason(),

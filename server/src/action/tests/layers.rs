@@ -83,6 +83,38 @@ pub(super) async fn with_volume(t: &TestHost) -> (InstanceId, BlockDevice) {
 }
 
 #[tokio::test]
+async fn the_base_of_a_chain_that_was_detached_is_given_to_nobody_who_writes() {
+    let t = TestHost::new().await;
+    let (id, volume) = with_volume(&t).await;
+    done(&t, create(id, &volume, "f1")).await;
+    done(&t, detach(id, "vol")).await;
+    let t = t.next_life().await;
+    let base = device(&t, "vol");
+    let e = refused(&t, attach(id, &base)).await;
+    assert_eq!(e.reason(), "VOLUME_UNUSABLE");
+    assert!(e.message().contains("f1, a file of volume"), "{e}");
+    let reads = with(&base, |volume| volume.read_only = true);
+    done(&t, attach(id, &reads)).await;
+    done(&t, detach(id, "vol")).await;
+    std::fs::remove_file(file(&t, "f1")).unwrap();
+    done(&t, attach(id, &base)).await;
+
+    over(&t, "f1", "vol", DiskFormat::Raw).await;
+    done(&t, create(id, &base, "f1")).await;
+    done(&t, Destroy { instance: id }).await;
+    let id = t.spawned(t.spec()).await;
+    let e = refused(&t, attach(id, &base)).await;
+    assert_eq!(
+        e.reason(),
+        "VOLUME_UNUSABLE",
+        "an instance that went left it"
+    );
+    over(&t, "f0", "vol", DiskFormat::Raw).await;
+    over(&t, "f1", "f0", DiskFormat::Qcow2).await;
+    done(&t, attach(id, &base)).await;
+}
+
+#[tokio::test]
 async fn a_snapshot_comes_back_from_every_step_and_is_made_once() {
     let t = inhabited().await;
     let (id, volume) = with_volume(&t).await;
@@ -184,7 +216,7 @@ async fn only_an_empty_file_of_the_size_over_the_volume_itself_is_taken() {
         "absent", "vol", "some", "other", "unsaid", "alone", "used", "large", "link",
     ] {
         let e = refused(&t, create(id, &volume, name)).await;
-        assert_eq!(e.reason(), "VOLUME_CONNECT_FAILED", "{name}: {e}");
+        assert_eq!(e.reason(), "VOLUME_UNUSABLE", "{name}: {e}");
     }
     let unknown = CreateVolumeSnapshot {
         volume: VolumeId::random(),

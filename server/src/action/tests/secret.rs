@@ -7,7 +7,8 @@ use super::{
     *,
 };
 use crate::{
-    action::{ExtendVolume, PowerOn},
+    action::{ExtendVolume, PowerOn, Resume, Suspend},
+    error::Kind,
     model::{
         BlockDevice, BlockSource, Bytes, Iscsi, Login, Qos, Secret, SecretName, Volume, VolumeId,
         VolumeTarget,
@@ -104,14 +105,14 @@ async fn a_secret_is_kept_as_long_as_its_volume_and_no_longer() {
 }
 
 #[tokio::test]
-async fn a_volume_with_another_secret_is_another_one_and_a_wrong_one_changes_nothing() {
+async fn a_volume_with_another_login_is_another_one_and_a_wrong_secret_changes_nothing() {
     let t = TestHost::new().await;
     let id = t.spawned(t.spec()).await;
     let wrong = device(&t, "vol", "not the word");
     let e = refused(&t, attach(id, &wrong)).await;
     assert_eq!(
         (e.reason(), e.phase()),
-        ("VOLUME_CONNECT_FAILED", Some(Phase::ConnectVolumes))
+        ("VOLUME_UNUSABLE", Some(Phase::ConnectVolumes))
     );
     assert!(e.message().contains("refuses its CHAP user"), "{e}");
     let good = device(&t, "vol", PASSWORD);
@@ -119,13 +120,117 @@ async fn a_volume_with_another_secret_is_another_one_and_a_wrong_one_changes_not
     let there = t.snapshot().await;
     done(&t, attach(id, &good)).await;
     assert_eq!(t.snapshot().await, there, "a repeat changes nothing");
+    let e = refused(&t, attach(id, &worded(&t, &good, "not the word"))).await;
+    assert_eq!(e.reason(), "VOLUME_UNUSABLE", "its storage is asked: {e}");
+    assert_eq!(t.snapshot().await, there);
     let other = with(&good, |volume| {
-        *volume = volume.with_login(|login| {
-            login.secret = Some(Secret::new(b"not the word".to_vec()));
-        });
+        *volume = volume.with_login(|login| login.user = "you".to_owned());
     });
     let e = refused(&t, attach(id, &t.host.marked(&other))).await;
     assert_eq!(e.reason(), "DISK_EXISTS");
+}
+
+/// The same disk with another secret.
+fn worded(t: &TestHost, device: &BlockDevice, word: &str) -> BlockDevice {
+    let other = with(device, |volume| {
+        *volume = volume.with_login(|login| {
+            login.secret = Some(Secret::new(word.as_bytes().to_vec()));
+        });
+    });
+    t.host.marked(&other)
+}
+
+fn secret(t: &TestHost) -> Vec<u8> {
+    let (_, value) = t.fake.secrets().into_values().next().unwrap();
+    value.expose().clone()
+}
+
+#[tokio::test]
+async fn a_rotated_secret_takes_the_place_of_the_old_one_in_every_state() {
+    let t = TestHost::new().await;
+    let mut root = device(&t, "root-volume", PASSWORD);
+    root.boot_index = Some(0);
+    let id = t
+        .spawned(InstanceSpec {
+            image: None,
+            ..spec_with(&t, &root)
+        })
+        .await;
+    root.boot_index = None;
+    done(&t, Suspend { instance: id }).await;
+    for word in ["the next word", "the last word"] {
+        std::fs::write(t.host.paths.state.join("changed"), word).unwrap();
+        let next = worded(&t, &root, word);
+        let before = t.snapshot().await;
+        let mut task = t.task(&attach(id, &next)).await.failing_at(0);
+        attach(id, &next).run(&mut task).await.unwrap_err();
+        task.unwind().await.unwrap();
+        assert_eq!(t.snapshot().await, before, "what fails changes nothing");
+        done(&t, attach(id, &next)).await;
+        assert_eq!(secret(&t), word.as_bytes());
+        let after = t.snapshot().await;
+        done(&t, attach(id, &next)).await;
+        assert_eq!(t.snapshot().await, after, "a repeat changes nothing");
+        done(&t, Resume { instance: id }).await;
+        done(&t, Suspend { instance: id }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_that_a_crash_cuts_has_happened_or_not_and_the_record_knows() {
+    let t = TestHost::new().await;
+    let old = device(&t, "vol", PASSWORD);
+    let id = t.spawned(spec_with(&t, &old)).await;
+    let next = worded(&t, &old, "the next word");
+    std::fs::write(t.host.paths.state.join("changed"), "the next word").unwrap();
+    let mark = |t: &TestHost| {
+        let record = t.host.store.instance(id).unwrap();
+        let login = record.spec.block_devices[0].volume().unwrap().login();
+        login.unwrap().0.mark.clone()
+    };
+    let before = mark(&t);
+    for reached in [false, true] {
+        if !reached {
+            let e = HypervisorError::Busy;
+            t.fake.fail("keep_secret", Times::Next(1), e);
+        }
+        let mut task = t.task(&attach(id, &next)).await;
+        let cut = attach(id, &next).run(&mut task).await;
+        assert_eq!(cut.is_ok(), reached);
+        let steps = t.host.store.steps(task.report().record().id).await.unwrap();
+        assert!(format!("{steps:?}").contains("replace secret"));
+        assert_unstored(&t, "the next word");
+        drop(task);
+        let life = t.next_life().await;
+        recover::run(&life.host).await.unwrap();
+        assert_eq!(mark(&life) != before, reached);
+        assert_eq!(secret(&life) != PASSWORD.as_bytes(), reached);
+        assert!(life.host.store.unsettled().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_guest_with_a_secret_is_refused_by_name_where_none_can_be_kept() {
+    let t = TestHost::new().await;
+    let volume = device(&t, "vol", PASSWORD);
+    let id = t.spawned(spec_with(&t, &volume)).await;
+    off(&t, id).await;
+    let e = HypervisorError::Busy;
+    t.fake.fail("keeps_secrets", Times::Next(1), e);
+    let e = refused(&t, PowerOn { instance: id }).await;
+    assert_eq!(
+        e.reason(),
+        "OVERLOADED",
+        "which says nothing against secrets"
+    );
+    t.fake.keeps_no_secrets();
+    let e = refused(&t, PowerOn { instance: id }).await;
+    assert_eq!(
+        (e.kind(), e.reason()),
+        (Kind::Precondition, "NOT_SUPPORTED"),
+        "{e}"
+    );
+    assert!(e.message().contains("has a secret"), "{e}");
 }
 
 #[tokio::test]
@@ -160,11 +265,13 @@ async fn no_secret_is_in_a_record_a_step_or_an_error() {
     let shown = format!("{steps:?} {record:?} {:?} {more:?}", t.fake.snapshot());
     assert!(shown.contains("keep secret"), "{shown}");
     assert!(!shown.contains(PASSWORD), "{shown}");
+    assert_unstored(&t, PASSWORD);
+}
+
+fn assert_unstored(t: &TestHost, word: &str) {
     for name in ["state.db", "state.db-wal"] {
         let bytes = std::fs::read(t.host.paths.state.join(name)).unwrap_or_default();
-        let found = bytes
-            .windows(PASSWORD.len())
-            .any(|w| w == PASSWORD.as_bytes());
+        let found = bytes.windows(word.len()).any(|w| w == word.as_bytes());
         assert!(!found, "{name}");
     }
 }

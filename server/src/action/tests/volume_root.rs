@@ -300,7 +300,7 @@ async fn a_volume_that_is_smaller_than_its_content_asks_for_or_is_not_there_is_r
     });
     let gone = booting(&t, &gone);
     let e = t.spawn(gone.clone()).await.check(&t.host).await;
-    assert_eq!(e.unwrap_err().reason(), "VOLUME_CONNECT_FAILED");
-    assert_eq!(failed(&t, gone).await.reason(), "VOLUME_CONNECT_FAILED");
+    assert_eq!(e.unwrap_err().reason(), "VOLUME_UNUSABLE");
+    assert_eq!(failed(&t, gone).await.reason(), "VOLUME_UNUSABLE");
     assert_eq!(t.snapshot().await, before);
 }

@@ -125,9 +125,9 @@ impl Api {
     async fn lacking(&self) -> Vec<(&'static str, &'static str)> {
         let volumes = &self.host.volumes;
         let (iscsi, rbd) = tokio::join!(volumes.has_driver("iscsi"), volumes.has_driver("rbd"));
-        let known = self.host.hypervisor.capabilities().await;
-        // While the hypervisor is away, nothing is said against it.
-        let secrets = known.is_ok_and(|known| !known.secrets);
+        let kept = self.host.hypervisor.keeps_secrets().await;
+        // While the hypervisor cannot tell, nothing is said against it.
+        let secrets = kept.is_ok_and(|kept| !kept);
         [
             ("volume_iscsi", !iscsi, NO_DRIVER),
             ("volume_rbd", !rbd, NO_DRIVER),

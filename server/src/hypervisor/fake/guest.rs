@@ -15,7 +15,7 @@ pub struct FakeGuest {
     pub domain: Option<Domain>,
     /// Its power state.
     pub state: PowerState,
-    /// The devices that it has while it runs, by the hypervisor's names.
+    /// The devices that it has while it runs, or would have from its saved memory, by the hypervisor's names.
     pub live: Option<BTreeMap<String, Device>>,
     /// The processors that it has while it runs.
     pub vcpus: Option<u32>,
@@ -24,12 +24,14 @@ pub struct FakeGuest {
 impl FakeGuest {
     /// A guest that runs has devices beside those of its definition: what it was started with, and what came and went.
     pub(super) fn settle(&mut self) {
-        if !is_on(self.state) {
+        if self.state == PowerState::Suspended {
+            self.vcpus = None;
+        } else if !is_on(self.state) {
             self.live = None;
             self.vcpus = None;
-        } else if let (Some(domain), None) = (&self.domain, &self.live) {
-            self.live = Some(devices(domain));
-            self.vcpus = Some(domain.machine.vcpus);
+        } else if let Some(domain) = &self.domain {
+            self.live.get_or_insert_with(|| devices(domain));
+            self.vcpus.get_or_insert(domain.machine.vcpus);
         }
     }
 

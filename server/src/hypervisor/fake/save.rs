@@ -1,9 +1,12 @@
 //! Memory of guests that exist in memory only.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 
 use super::{Fake, wrong_state};
 use crate::{
+    domain::DiskSource,
     hypervisor::{Result, save::Save, signals::Change},
     model::{EventKind, InstanceId, PowerState},
 };
@@ -57,6 +60,19 @@ impl Save for Fake {
             self.signals.change(id, RESTORED);
         }
         self.faults.leave("restore")
+    }
+
+    async fn repoint(&self, id: InstanceId, disks: &[(String, PathBuf)]) -> Result<()> {
+        self.enter("repoint").await?;
+        self.guest(id, |guest| {
+            let saved = guest.state == PowerState::Suspended;
+            for (target, path) in disks.iter().filter(|_| saved) {
+                if let Some(disk) = guest.live_disk(target) {
+                    disk.source = DiskSource::Block(path.clone());
+                }
+            }
+        })?;
+        self.faults.leave("repoint")
     }
 
     async fn discard(&self, id: InstanceId) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Secrets in memory.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use async_trait::async_trait;
 
@@ -18,6 +18,11 @@ impl Fake {
     /// All that are kept, for comparing before with after.
     pub fn secrets(&self) -> KeptSecrets {
         self.secrets.lock().clone()
+    }
+
+    /// From now on no secret can be kept.
+    pub fn keeps_no_secrets(&self) {
+        self.careless.store(true, Ordering::Release);
     }
 
     /// Fails as an emulator does that is told of a secret which nobody keeps.
@@ -43,6 +48,12 @@ impl Fake {
 
 #[async_trait]
 impl Secrets for Fake {
+    async fn keeps_secrets(&self) -> Result<bool> {
+        self.enter("keeps_secrets").await?;
+        let keeps = !self.careless.load(Ordering::Acquire);
+        self.faults.leave("keeps_secrets").map(|()| keeps)
+    }
+
     async fn keep_secret(
         &self,
         name: SecretName,

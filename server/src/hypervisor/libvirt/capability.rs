@@ -46,8 +46,6 @@ pub(super) fn read(conn: &Connect, choice: VirtChoice) -> Result<Capabilities, F
         cpus: node.cpus,
         // The node's own word leaves out memory that a balloon holds at the moment.
         memory: ffi::memory(conn).unwrap_or(node.memory) * 1024,
-        // Whoever connects finds it out.
-        secrets: false,
     })
 }
 

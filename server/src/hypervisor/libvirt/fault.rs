@@ -9,6 +9,9 @@ use crate::{hypervisor::HypervisorError, model::InstanceId};
 /// libvirt's own wait for a guest's job lock.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 
+/// What libvirt says to a thread that wants a secret and has no identity.
+const NOBODY: &str = "No current identity";
+
 /// Why a closure on a worker did not do it.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
@@ -90,6 +93,10 @@ fn translate(e: &VirtError, call: &'static str, guest: Option<InstanceId>) -> Hy
     let message = e.message().to_owned();
     if is_loss(e) {
         return HypervisorError::Unavailable { reason: message };
+    }
+    if message.contains(NOBODY) {
+        let message = "libvirt gives this process no secret of a volume".to_owned();
+        return HypervisorError::Unsupported { message };
     }
     // Numbers that are newer than this program's list are failures like any other.
     let number = e.code().unwrap_or(ErrorNumber::InternalError);

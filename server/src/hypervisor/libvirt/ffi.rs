@@ -10,10 +10,14 @@ mod job;
 pub(super) mod mirror;
 mod node;
 pub(super) mod overlay;
+mod save;
 mod secret;
 mod stats;
 
-use std::{ffi::CStr, time::Duration};
+use std::{
+    ffi::{CStr, c_void},
+    time::Duration,
+};
 
 use virt::{connect::Connect, domain::Domain, error::Error as VirtError, sys};
 
@@ -22,8 +26,13 @@ pub(super) use console::open_screen;
 pub(super) use guest::inject_nmi;
 pub(super) use job::{abort_job, backup_begin, job};
 pub(super) use node::{compare_hypervisor_cpu, cpu_times};
+pub(super) use save::{define_saved, saved_definition};
 pub(super) use secret::{secret_usage, secret_value};
 pub(super) use stats::{Record, Stats, Value};
+
+unsafe extern "C" {
+    fn free(memory: *mut c_void);
+}
 
 /// Whether somebody is at work on a running guest's monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tracing::warn;
@@ -46,8 +49,50 @@ pub(super) struct Route {
     pub(super) uri: Arc<str>,
     /// The connection that all share, for drivers that must not be opened again and again.
     pub(super) shared: Option<Arc<Conn>>,
-    /// The connection that keeps secrets, where that is not the same one.
-    pub(super) secrets: Option<Arc<Conn>>,
+    /// What keeps secrets, where that is not the same connection.
+    pub(super) secrets: Option<Keeper>,
+}
+
+/// A connection that keeps secrets, for guests that threads of this process start.
+#[derive(Clone, Debug)]
+pub(super) struct Keeper {
+    conn: Arc<Conn>,
+    /// Whether a thread was found that libvirt gives none of them: a guest that needs one may not start there.
+    shut: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    pub(super) fn new(conn: Conn) -> Self {
+        Self {
+            conn: Arc::new(conn),
+            shut: Arc::default(),
+        }
+    }
+
+    /// The connection itself.
+    pub(super) fn get(&self) -> &Connect {
+        self.conn.get()
+    }
+
+    /// Whether every thread so far may start guests with secrets.
+    pub(super) fn is_open(&self) -> bool {
+        !self.shut.load(Ordering::Acquire)
+    }
+
+    /// Lets the calling thread start guests with secrets.
+    fn admit(&self) {
+        if !ffi::identity::assume(self.get()) {
+            self.shut();
+        }
+    }
+
+    fn shut(&self) {
+        if !self.shut.swap(true, Ordering::AcqRel) {
+            warn!(
+                "no guest is started that needs a volume's secret: libvirt gives one of our threads no identity"
+            );
+        }
+    }
 }
 
 /// A worker's connection, and what it keeps of it.
@@ -61,7 +106,7 @@ struct Open {
     handles: Handles,
     conn: Arc<Conn>,
     // The thread knows it by its address.
-    _keeper: Option<Arc<Conn>>,
+    _keeper: Option<Keeper>,
 }
 
 impl Line {
@@ -72,7 +117,7 @@ impl Line {
             self.0 = None;
             if let Some(keeper) = &route.secrets {
                 // Without this, no guest whose disk has a secret starts on this thread.
-                ffi::identity::assume(keeper.get());
+                keeper.admit();
             }
             let conn = match &route.shared {
                 Some(conn) => conn.clone(),
@@ -94,5 +139,20 @@ impl Line {
     /// Forgets a connection that failed as such.
     pub(super) fn hang_up(&mut self) {
         self.0 = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_that_one_thread_cannot_ask_keeps_nothing_for_anybody() {
+        let keeper = Keeper::new(Conn::open("test:///default").unwrap());
+        let same = keeper.clone();
+        assert!(same.is_open());
+        keeper.shut();
+        keeper.shut();
+        assert!(!same.is_open());
     }
 }

@@ -32,9 +32,9 @@ use super::{
     guest::{self, Owned},
     known::Known,
     lifecycle,
-    line::{Conn, Route},
+    line::{Conn, Keeper, Route},
     names::Names,
-    secret,
+    secret::{self, Keeps},
     worker::Pool,
 };
 use crate::{
@@ -74,6 +74,8 @@ pub(super) struct Exchange {
     since: Mutex<SystemTime>,
     route: Mutex<Option<Route>>,
     capabilities: Mutex<Option<Arc<Capabilities>>>,
+    /// Whether the other end keeps secrets; none until it has said so.
+    keeps: Mutex<Option<bool>>,
     news: Mutex<News>,
     /// All guests are to be read anew; seen at the next turn, within a second.
     reread: AtomicBool,
@@ -91,6 +93,7 @@ impl Exchange {
             since: Mutex::new(SystemTime::now()),
             route: Mutex::default(),
             capabilities: Mutex::default(),
+            keeps: Mutex::default(),
             news: Mutex::default(),
             reread: AtomicBool::default(),
             rung: Condvar::new(),
@@ -122,6 +125,19 @@ impl Exchange {
             .lock()
             .clone()
             .ok_or_else(|| self.unavailable())
+    }
+
+    /// Whether the other end keeps secrets, when it has said so.
+    pub(super) fn keeps(&self) -> Option<bool> {
+        *self.keeps.lock()
+    }
+
+    /// It was asked whether it does.
+    pub(super) fn learn_keeps(&self, said: Keeps) {
+        *self.keeps.lock() = match said {
+            Keeps::Known(known) => Some(known),
+            Keeps::NotNow => None,
+        };
     }
 
     /// A call failed as if the connection had ended.
@@ -253,7 +269,7 @@ struct Supervisor {
     pools: Vec<Weak<Pool>>,
     epoch: u64,
     /// What keeps secrets beside an embedded driver; opened once, and before that.
-    secrets: Option<Arc<Conn>>,
+    secrets: Option<Keeper>,
 }
 
 impl Supervisor {
@@ -297,11 +313,9 @@ impl Supervisor {
         }
         let listener: Arc<dyn Listener> = self.exchange.clone();
         let registration = Registration::new(conn.clone(), &listener)?;
-        let mut capabilities = capability::read(conn.get(), self.settings.virt_type)?;
-        capabilities.secrets = match embedded {
-            true => self.secrets.is_some(),
-            false => conn.get().num_of_secrets().is_ok(),
-        };
+        let capabilities = capability::read(conn.get(), self.settings.virt_type)?;
+        // A daemon is asked when that is wanted: it may not be able to tell now.
+        *self.exchange.keeps.lock() = embedded.then_some(self.secrets.is_some());
         self.exchange.owned.clear();
         // Whatever may fail for another reason than the link's loss comes before it is told to be there.
         let present = guest::present(conn.get(), &self.exchange.owned)?;

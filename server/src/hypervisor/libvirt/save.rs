@@ -1,5 +1,7 @@
 //! A guest's memory on disk through libvirt: its managed save image, which every start of the guest restores from.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 use virt::{connect::Connect, domain::DomainState, error::ErrorNumber, sys};
 
@@ -7,7 +9,8 @@ use super::{
     Call, Kind, Libvirt,
     fault::Fault,
     ffi,
-    guest::{Did, must, ours, wrong_state},
+    guest::{Did, must, ours, unreadable, wrong_state},
+    repoint::{Moved, repointed},
 };
 use crate::{
     hypervisor::{Result, save::Save},
@@ -54,6 +57,12 @@ impl Save for Libvirt {
         Ok(())
     }
 
+    async fn repoint(&self, id: InstanceId, disks: &[(String, PathBuf)]) -> Result<()> {
+        let disks = disks.to_vec();
+        let call = Call::of(Kind::Slow, "virDomainManagedSaveDefineXML", id);
+        self.call(call, move |conn| repoint(conn, id, &disks)).await
+    }
+
     async fn discard(&self, id: InstanceId) -> Result<()> {
         let call = Call::of(Kind::Slow, "virDomainManagedSaveRemove", id);
         self.call(call, move |conn| {
@@ -77,6 +86,19 @@ fn save(conn: &Connect, id: InstanceId) -> Result<Did, Fault> {
     }
     domain.managed_save(0)?;
     Ok(Did::Change)
+}
+
+/// `virDomainManagedSaveDefineXML`
+fn repoint(conn: &Connect, id: InstanceId, disks: &[Moved]) -> Result<(), Fault> {
+    let domain = must(ours(conn, id)?, id)?;
+    if domain.is_active()? || !domain.has_managed_save(0)? {
+        return Ok(());
+    }
+    let saved = ffi::saved_definition(&domain)?;
+    match repointed(&saved, disks).map_err(|e| unreadable(&e))? {
+        Some(changed) => Ok(ffi::define_saved(&domain, &changed)?),
+        None => Ok(()),
+    }
 }
 
 /// `virDomainCreateWithFlags`, of a guest that has a managed save image.

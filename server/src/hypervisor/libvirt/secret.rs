@@ -4,8 +4,6 @@
 //! ask libvirt for one may do anything on this host. Beside an embedded QEMU driver there is an embedded secret driver, over
 //! the same folder, which nobody but this process can ask.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use tracing::{info, warn};
 use virt::{
@@ -19,7 +17,7 @@ use super::{
     call::{Call, Kind},
     fault::Fault,
     ffi,
-    line::{Conn, Route},
+    line::{Conn, Keeper, Route},
 };
 use crate::{
     domain,
@@ -29,7 +27,7 @@ use crate::{
 
 /// What keeps secrets beside the embedded driver at `uri`; to be opened before that. None, and a word to the operator,
 /// where there is nothing that does.
-pub(super) fn beside(uri: &str) -> Option<Arc<Conn>> {
+pub(super) fn beside(uri: &str) -> Option<Keeper> {
     let own = uri.replacen("qemu://", "secret://", 1);
     let conn = match Conn::open(&own) {
         Ok(conn) => conn,
@@ -48,7 +46,38 @@ pub(super) fn beside(uri: &str) -> Option<Arc<Conn>> {
         return None;
     }
     info!("secrets of volumes are kept");
-    Some(Arc::new(conn))
+    Some(Keeper::new(conn))
+}
+
+/// What a hypervisor says that was asked whether it keeps secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeps {
+    /// It does, or never will while this link lasts.
+    Known(bool),
+    /// Its part that would is not there now. It may be started any time.
+    NotNow,
+}
+
+/// What a libvirtd without the daemon for secrets says.
+const NO_SOCKET: [&str; 2] = ["Failed to connect socket", "No such file or directory"];
+
+/// Asks whether secrets are kept at the other end. Any error that does not say so is one of the asking.
+pub(super) fn asked(conn: &Connect) -> Result<Keeps, Fault> {
+    judged(conn.num_of_secrets())
+}
+
+fn judged(answer: Result<u32, VirtError>) -> Result<Keeps, Fault> {
+    let Err(e) = answer else {
+        return Ok(Keeps::Known(true));
+    };
+    if NO_SOCKET.iter().all(|words| e.message().contains(words)) {
+        return Ok(Keeps::NotNow);
+    }
+    let fault = Fault::from(e);
+    match fault.is(ErrorNumber::NoSupport) {
+        true => Ok(Keeps::Known(false)),
+        false => Err(fault),
+    }
 }
 
 /// The connection to ask, of a worker's own and that which is for secrets.
@@ -62,7 +91,7 @@ impl Libvirt {
         name: &'static str,
         f: impl FnOnce(&Connect) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T> {
-        if !self.exchange.capabilities()?.secrets {
+        if !self.keeps_secrets().await? {
             let message = "libvirt's secret driver is not there".to_owned();
             return Err(HypervisorError::Unsupported { message });
         }
@@ -74,6 +103,19 @@ impl Libvirt {
 
 #[async_trait]
 impl Secrets for Libvirt {
+    async fn keeps_secrets(&self) -> Result<bool> {
+        if let Some(keeper) = self.exchange.route()?.secrets {
+            return Ok(keeper.is_open());
+        }
+        if let Some(known) = self.exchange.keeps() {
+            return Ok(known);
+        }
+        let call = Call::plain(Kind::Cheap, "virConnectNumOfSecrets");
+        let keeps = self.call(call, asked).await?;
+        self.exchange.learn_keeps(keeps);
+        Ok(keeps == Keeps::Known(true))
+    }
+
     async fn keep_secret(
         &self,
         name: SecretName,
@@ -98,7 +140,7 @@ impl Secrets for Libvirt {
     }
 
     async fn forget_secret(&self, name: SecretName) -> Result<()> {
-        if !self.exchange.capabilities()?.secrets {
+        if !self.keeps_secrets().await? {
             warn!(secret = %name, "it cannot be forgotten as long as libvirt's secret driver is not there");
             return Ok(());
         }
@@ -111,7 +153,7 @@ impl Secrets for Libvirt {
     }
 
     async fn kept_secrets(&self) -> Result<Vec<SecretName>> {
-        if !self.exchange.capabilities()?.secrets {
+        if !self.keeps_secrets().await? {
             return Ok(Vec::new());
         }
         let list = |conn: &Connect| {

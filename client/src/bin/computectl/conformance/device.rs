@@ -154,7 +154,7 @@ async fn absent_volume(bench: &Bench) -> Verdict {
         ..Default::default()
     };
     let outcome = bench.client.devices().attach_volume(request).await;
-    refused(outcome, (Code::Aborted, "VOLUME_CONNECT_FAILED"))?;
+    refused(outcome, (Code::FailedPrecondition, "VOLUME_UNUSABLE"))?;
     let after = listed_disks(bench).await?.len();
     hold!(before == after, "it had {before} disks, and has {after}");
     Ok(())

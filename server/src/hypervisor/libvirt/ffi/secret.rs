@@ -1,9 +1,11 @@
 //! Calls about secrets.
 #![allow(unsafe_code)] // as in `ffi`; each block states why it is sound
 
-use std::ffi::{CStr, c_void};
+use std::ffi::CStr;
 
 use virt::{error::Error as VirtError, secret::Secret, sys};
+
+use super::free;
 
 /// What a secret is called. The `virt` crate frees the name, which is libvirt's own.
 pub(in super::super) fn secret_usage(secret: &Secret) -> Option<String> {
@@ -32,8 +34,4 @@ pub(in super::super) fn secret_value(secret: &Secret) -> Result<Vec<u8>, VirtErr
     // SAFETY: libvirt made it with malloc for its caller to free, and it is not used any more.
     unsafe { free(value.cast()) };
     Ok(kept)
-}
-
-unsafe extern "C" {
-    fn free(memory: *mut c_void);
 }

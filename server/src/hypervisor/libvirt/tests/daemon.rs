@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Pid;
 
 use super::*;
-use crate::hypervisor::power::Power as _;
+use crate::hypervisor::{power::Power as _, secret::Secrets as _};
 use crate::sys::command::{Command, CommandError};
 
 /// Starts and stops a libvirtd whose world is a folder.
@@ -67,6 +67,7 @@ async fn a_guest_lives_and_goes_in_a_libvirtd() {
     settings.virt_type = VirtChoice::Qemu;
     let libvirt = up(settings).await;
     libvirt.settle().await.unwrap();
+    assert!(libvirt.keeps_secrets().await.unwrap());
     let id = InstanceId::random();
     libvirt.define(&domain(id, VirtType::Qemu)).await.unwrap();
     libvirt.start(id, StartMode::Running).await.unwrap();

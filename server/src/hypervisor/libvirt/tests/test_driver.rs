@@ -1,7 +1,7 @@
 //! The mapping, on libvirt's test driver: each test has a world of its own, from a description file.
 
 use super::*;
-use crate::hypervisor::power::Power as _;
+use crate::hypervisor::{power::Power as _, secret::Secrets as _};
 
 /// libvirt's world with some domains in it.
 struct World {
@@ -341,4 +341,11 @@ async fn a_driver_that_gives_guests_no_processor_says_so() {
     let any = crate::model::CpuModel::default();
     assert!(unsupported(libvirt.compare_cpu(any).await.unwrap_err()));
     assert!(libvirt.cpu_times().await.unwrap().user > 0);
+}
+
+#[tokio::test]
+async fn a_driver_that_keeps_no_secrets_says_so_and_is_believed() {
+    let world = world("").await;
+    assert!(!world.libvirt.keeps_secrets().await.unwrap());
+    assert_eq!(world.libvirt.kept_secrets().await.unwrap(), []);
 }

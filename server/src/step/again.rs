@@ -1,0 +1,69 @@
+//! A guest is given back what it had: its volumes, where they are now.
+
+use std::path::PathBuf;
+
+use super::{definition::plan_of, forward::define};
+use crate::{
+    error::Result,
+    host::Host,
+    hypervisor::StartMode,
+    model::{BlockDevice, InstanceId, InstanceRecord, Phase, VolumeTarget},
+    plan::Plan,
+};
+
+/// A disk by its name in the guest, and the block device that it is now.
+pub(super) type Moved = (String, PathBuf);
+
+/// The same instance with its volumes as they are found now.
+///
+/// # Errors
+/// When one cannot be reached, or is not the disk that it was.
+pub async fn found(host: &Host, record: &InstanceRecord) -> Result<InstanceRecord> {
+    let mut record = record.clone();
+    let found = host.found_again(record.spec.id, &record.spec.block_devices);
+    record.spec.block_devices = found.await.map_err(|e| e.in_phase(Phase::ConnectVolumes))?;
+    Ok(record)
+}
+
+/// Those of an instance's disks that have another place than before.
+pub fn moved(before: &InstanceRecord, now: &InstanceRecord, plan: &Plan) -> Vec<Moved> {
+    let places = before.spec.block_devices.iter().map(place);
+    let both = places.zip(&now.spec.block_devices);
+    let moved = both.filter_map(|(was, device)| {
+        let disk = plan.disks.iter().find(|disk| disk.id == device.id)?;
+        let is = place(device).filter(|is| Some(is) != was.as_ref())?;
+        Some((disk.target.clone(), is))
+    });
+    moved.collect()
+}
+
+/// Where a block device of this host was found.
+fn place(device: &BlockDevice) -> Option<PathBuf> {
+    let volume = device.volume()?;
+    let local = matches!(volume.target, VolumeTarget::Local { .. });
+    let seen = volume.seen.as_ref().filter(|seen| seen.block && local)?;
+    seen.path.clone()
+}
+
+/// Has the saved memory of a guest, if there is any, come back with disks where they are now.
+pub(super) async fn repoint(host: &Host, id: InstanceId, moved: &[Moved]) -> Result<()> {
+    match moved.is_empty() {
+        true => Ok(()),
+        false => Ok(host.hypervisor.repoint(id, moved).await?),
+    }
+}
+
+/// Starts a guest that was on before a change which is taken back, also in another life of the host: with its volumes where
+/// they are now, if they are what they were.
+pub(super) async fn start(host: &Host, id: InstanceId, mode: StartMode) -> Result<()> {
+    if let Some(before) = host.store.instance(id) {
+        let now = found(host, &before).await?;
+        let moved = moved(&before, &now, &plan_of(host, &now).await?);
+        if !moved.is_empty() {
+            define(host, &now).await?;
+            repoint(host, id, &moved).await?;
+            host.store.put_instance(now).await?;
+        }
+    }
+    Ok(host.hypervisor.start(id, mode).await?)
+}
