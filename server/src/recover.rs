@@ -8,6 +8,7 @@
 //!   swap of a volume       ──▶ finished when the guest goes on with the new one, or is off; else undone
 //!   snapshot of a volume   ──▶ finished when the guest goes on in the new file; else undone
 //!   merge of its files     ──▶ finished when the guest is without the one that goes; else undone
+//!   power off              ──▶ finished when it discards saved memory; else undone
 //!   any other change       ──▶ undone; the operation failed, interrupted, and says how the guest stands
 //!
 //! Nothing is begun, and no guest is judged, before the hypervisor answers and has found its own guests again: unreachable
@@ -162,7 +163,7 @@ async fn change(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
         && let Some(forward) = step::forward(host, &host.store.steps(record.id).await?).await?
     {
         let instance = forward.record;
-        info!(operation = %record.id, instance = %instance.spec.id, "the guest goes on with the new disk");
+        info!(operation = %record.id, instance = %instance.spec.id, "what cannot be taken back is finished");
         let ended = OperationRecord {
             state: OperationState::Succeeded,
             ended: Some(SystemTime::now()),

@@ -38,7 +38,7 @@ pub use overlay::OverlayDisk;
 pub use power::{PauseGuest, ReturnGuest, StopGuest, UnpauseGuest};
 pub use rescue::{MakeRescueDisk, forget_rescue};
 pub use resize::{ChangeClaim, GrowDisk, PlugVcpus};
-pub use save::{RestoreGuest, SaveGuest};
+pub use save::{DiscardMemory, RestoreGuest, SaveGuest};
 pub use secret::{KeepSecret, ReplaceSecret};
 pub use vifs::{PlugVifs, UnplugVif};
 
@@ -82,6 +82,7 @@ pub fn read(row: &BegunStep) -> Result<Begun> {
         KeepSecret::NAME => Begun::read::<KeepSecret>(row),
         ReplaceSecret::NAME => Begun::read::<ReplaceSecret>(row),
         SaveGuest::NAME => Begun::read::<SaveGuest>(row),
+        DiscardMemory::NAME => Begun::read::<DiscardMemory>(row),
         RestoreGuest::NAME => Begun::read::<RestoreGuest>(row),
         SetAside::NAME => Begun::read::<SetAside>(row),
         ChangeClaim::NAME => Begun::read::<ChangeClaim>(row),

@@ -13,7 +13,7 @@ use crate::{
     host::Host,
     hypervisor::{HypervisorError, Signal, power::Ask},
     model::{InstanceId, Phase, PowerState, Verb, Wanted},
-    step::{ReturnGuest, StopGuest},
+    step::{DiscardMemory, ReturnGuest, StopGuest},
     task::{Task, cancelled},
 };
 
@@ -72,12 +72,18 @@ impl Action for PowerOff {
                 forced = true;
             }
         }
+        let (answer, record) = (PoweredOff { forced }, standing.record.wanting(Wanted::Off));
+        task.answer(&answer)?;
         // Last, because it cannot be taken back.
         if standing.power == PowerState::Suspended {
-            task.host().hypervisor.discard(instance).await?;
+            let discard = DiscardMemory {
+                instance,
+                record: record.clone(),
+                answer: serde_json::json!(answer),
+            };
+            task.run(discard).await?;
         }
-        task.answer(&PoweredOff { forced })?;
-        task.keep(standing.record.wanting(Wanted::Off));
+        task.keep(record);
         Ok(())
     }
 }

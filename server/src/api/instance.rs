@@ -8,6 +8,8 @@ mod quiesce;
 mod rebuild;
 mod rescue;
 mod resize;
+#[cfg(test)]
+mod tests;
 
 use computedriver::v1::{self, instance_service_server::InstanceService};
 use futures::{StreamExt, stream};

@@ -146,6 +146,11 @@ impl Fake {
         self.faults.calls()
     }
 
+    /// Counts calls anew.
+    pub fn forget_calls(&self) {
+        self.faults.forget_calls();
+    }
+
     /// All guests, for comparing before with after.
     pub fn snapshot(&self) -> BTreeMap<InstanceId, FakeGuest> {
         self.guests.lock().clone()
@@ -350,7 +355,7 @@ impl Hypervisor for Fake {
     async fn destroy(&self, id: InstanceId) -> Result<()> {
         self.enter("destroy").await?;
         let was_on = self.ours(id, |held, _| {
-            let was_on = is_on(*held);
+            let was_on = is_on(*held) || *held == PowerState::Crashed;
             // What is saved outlives a cut of the power.
             if *held != PowerState::Suspended {
                 *held = PowerState::Shutdown;

@@ -8,6 +8,7 @@ use super::{
     merge::MergeLayers,
     mirror::PivotDisk,
     overlay::{OverlayDisk, is_on, wake},
+    save::DiscardMemory,
     secret::ReplaceSecret,
 };
 use crate::{
@@ -43,6 +44,8 @@ pub async fn forward(host: &Host, rows: &[BegunStep]) -> Result<Option<Forward>>
         merged(host, step).await?
     } else if let Some(step) = find::<ReplaceSecret>(rows)? {
         step.forward(host).await?
+    } else if let Some(step) = find::<DiscardMemory>(rows)? {
+        return discarded(host, step).await.map(Some);
     } else {
         None
     };
@@ -98,6 +101,15 @@ async fn overlaid(host: &Host, step: OverlayDisk) -> Result<Option<Forward>> {
         record: step.record,
         answer: Some(step.answer),
     }))
+}
+
+/// Memory that is gone, or about to go, is removed.
+async fn discarded(host: &Host, step: DiscardMemory) -> Result<Forward> {
+    host.hypervisor.discard(step.instance).await?;
+    Ok(Forward {
+        record: step.record,
+        answer: Some(step.answer),
+    })
 }
 
 /// A merge that is done cannot be taken back; one that is under way goes on in QEMU, and is stopped with its undo.

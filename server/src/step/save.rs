@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Kind, Result},
     host::Host,
     hypervisor::{HypervisorError, StartMode},
-    model::{Amount, InstanceId, Phase, PowerState},
+    model::{Amount, InstanceId, InstanceRecord, Phase, PowerState},
     task::{Cx, Step, cancelled},
 };
 
@@ -136,6 +136,36 @@ impl Step for RestoreGuest {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Removes a guest's saved memory. That cannot be brought back: what a crash cuts after this word is finished, not taken back.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DiscardMemory {
+    /// Which one.
+    pub instance: InstanceId,
+    /// The instance as it is once that is done.
+    pub record: InstanceRecord,
+    /// What its caller is told then.
+    pub answer: serde_json::Value,
+}
+
+#[async_trait]
+impl Step for DiscardMemory {
+    type Output = ();
+    const NAME: &'static str = "discard memory";
+    const PHASE: Phase = Phase::Stop;
+
+    async fn apply(&self, cx: Cx<'_>) -> Result<()> {
+        Ok(cx.host.hypervisor.discard(self.instance).await?)
+    }
+
+    async fn revert(&self, host: &Host) -> Result<()> {
+        if power(host, self.instance).await? != PowerState::Suspended {
+            // It is gone, whatever was told of that: the instance is off, and knows.
+            host.store.put_instance(self.record.clone()).await?;
+        }
+        Ok(())
     }
 }
 

@@ -277,14 +277,55 @@ async fn a_suspend_and_a_resume_fail_at_every_step_and_are_done_twice() {
 async fn a_suspended_instance_that_is_powered_off_has_no_memory_left() {
     let (t, instance) = host_of_one().await;
     did(&t, Suspend { instance }).await;
+    let before = t.snapshot().await;
     let patience = Some(FOR_EVER);
-    assert_change(&t, || PowerOff { instance, patience }).await;
-    assert_eq!(power(&t, instance), PowerState::Shutdown);
+    let off = PowerOff { instance, patience };
+    // A failure before its memory goes, or in the begin of that, changes nothing.
+    for (call, error) in [
+        ("destroy", broken("destroy")),
+        ("discard", broken("discard")),
+    ] {
+        t.fake.fail(call, Times::Next(1), error);
+        assert_eq!(done(&t, off).await.state, OperationState::Failed);
+        assert_eq!(t.snapshot().await, before, "{call} changed something");
+    }
+    // Memory that is gone is not there, whatever was told of that.
+    t.fake
+        .fail_after("discard", Times::Next(1), broken("discard"));
+    assert_eq!(done(&t, off).await.state, OperationState::Failed);
+    let stands = (power(&t, instance), wanted(&t, instance));
+    assert_eq!(stands, (PowerState::Shutdown, Wanted::Off));
+    did(&t, PowerOn { instance }).await;
+    did(&t, Suspend { instance }).await;
+    for _ in 0..2 {
+        did(&t, off).await;
+        let stands = (power(&t, instance), wanted(&t, instance));
+        assert_eq!(stands, (PowerState::Shutdown, Wanted::Off));
+    }
     did(&t, PowerOn { instance }).await;
     did(&t, Suspend { instance }).await;
     let destroyed = Destroy { instance };
     did(&t, destroyed).await;
     assert!(!t.fake.snapshot().contains_key(&instance));
+}
+
+#[tokio::test]
+async fn memory_that_a_crash_cut_from_being_discarded_goes_and_its_instance_is_off() {
+    let (t, instance) = host_of_one().await;
+    did(&t, Suspend { instance }).await;
+    let patience = None;
+    let off = PowerOff { instance, patience };
+    let mut cut = t.task(&off).await.failing_at(1);
+    off.run(&mut cut).await.unwrap_err();
+    let operation = cut.report().record().id;
+    let next = t.next_life().await;
+    crate::recover::run(&next.host).await.unwrap();
+    let ended = next.host.store.operation(operation).await.unwrap().unwrap();
+    assert_eq!(ended.state, OperationState::Succeeded);
+    assert!(ended.answer::<PoweredOff>().unwrap().forced);
+    let stands = (power(&next, instance), wanted(&next, instance));
+    assert_eq!(stands, (PowerState::Shutdown, Wanted::Off));
+    did(&next, PowerOn { instance }).await;
 }
 
 #[tokio::test]

@@ -86,6 +86,10 @@ impl Faults {
         self.calls.lock().clone()
     }
 
+    pub(super) fn forget_calls(&self) {
+        self.calls.lock().clear();
+    }
+
     /// Before the effect of a call.
     pub(super) async fn enter(&self, call: &'static str) -> Result<()> {
         self.calls.lock().push(call);

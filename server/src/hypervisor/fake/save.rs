@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 
-use super::{Fake, wrong_state};
+use super::{DESTROYED, Fake, wrong_state};
 use crate::{
     domain::DiskSource,
     hypervisor::{Result, save::Save, signals::Change},
@@ -77,11 +77,16 @@ impl Save for Fake {
 
     async fn discard(&self, id: InstanceId) -> Result<()> {
         self.enter("discard").await?;
-        self.ours(id, |held, _| {
-            if *held == PowerState::Suspended {
+        let discarded = self.ours(id, |held, _| {
+            let saved = *held == PowerState::Suspended;
+            if saved {
                 *held = PowerState::Shutdown;
             }
+            saved
         })?;
+        if discarded {
+            self.signals.change(id, DESTROYED);
+        }
         self.faults.leave("discard")
     }
 }

@@ -13,9 +13,11 @@ use super::{
     repoint::{Moved, repointed},
 };
 use crate::{
-    hypervisor::{Result, save::Save},
-    model::{InstanceId, PowerState},
+    hypervisor::{Result, save::Save, signals::Change},
+    model::{EventKind, InstanceId, PowerState},
 };
+
+const DISCARDED: Change = Change::new(EventKind::Stopped, PowerState::Shutdown, "destroyed");
 
 #[async_trait]
 impl Save for Libvirt {
@@ -65,16 +67,12 @@ impl Save for Libvirt {
 
     async fn discard(&self, id: InstanceId) -> Result<()> {
         let call = Call::of(Kind::Slow, "virDomainManagedSaveRemove", id);
-        self.call(call, move |conn| {
-            let Some(domain) = ours(conn, id)? else {
-                return Ok(());
-            };
-            if domain.has_managed_save(0)? {
-                domain.managed_save_remove(0)?;
-            }
-            Ok(())
-        })
-        .await
+        let did = self.call(call, move |conn| discard(conn, id)).await?;
+        if did == Did::Change {
+            // libvirt says nothing of it.
+            self.exchange.signals.change(id, DISCARDED);
+        }
+        Ok(())
     }
 }
 
@@ -119,5 +117,17 @@ fn restore(conn: &Connect, id: InstanceId) -> Result<Did, Fault> {
         return Err(wrong_state(id, "domain has nothing saved"));
     }
     domain.create_with_flags(sys::VIR_DOMAIN_NONE)?;
+    Ok(Did::Change)
+}
+
+/// `virDomainManagedSaveRemove`
+fn discard(conn: &Connect, id: InstanceId) -> Result<Did, Fault> {
+    let Some(domain) = ours(conn, id)? else {
+        return Ok(Did::Nothing);
+    };
+    if !domain.has_managed_save(0)? {
+        return Ok(Did::Nothing);
+    }
+    domain.managed_save_remove(0)?;
     Ok(Did::Change)
 }

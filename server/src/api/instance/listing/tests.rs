@@ -1,36 +1,12 @@
-use std::{collections::BTreeSet, net::Ipv4Addr, time::SystemTime};
+use std::collections::BTreeSet;
 
 use futures::StreamExt;
 use pretty_assertions::assert_eq;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    api::About, hypervisor::Hypervisor, model::InstanceId, sampler::Sampler, session::Sessions,
-    testing::TestHost,
+    api::instance::tests::api, hypervisor::Hypervisor, model::InstanceId, testing::TestHost,
 };
-
-fn api(test: &TestHost) -> Api {
-    let end = CancellationToken::new();
-    let about = About {
-        my_ip: Ipv4Addr::LOCALHOST.into(),
-        started: SystemTime::UNIX_EPOCH,
-        embedded: true,
-        reboot: Vec::new(),
-        shutdown: Vec::new(),
-        config_drive: true,
-        max_message: 1 << 20,
-    };
-    let sampler = Sampler::new(std::time::Duration::from_secs(1), end.clone());
-    let sessions = Sessions::new(test.host.clone(), std::time::Duration::from_secs(600));
-    Api::new(
-        test.host.clone(),
-        test.operations(),
-        (sampler, sessions),
-        end,
-        about,
-    )
-}
 
 type Batches = Answers<v1::StreamInstancesResponse>;
 
