@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use pretty_assertions::assert_eq;
 
 use super::{
-    devices::{assert_reverts, attach, detach, device, done, file, off, refused, with},
+    devices::{assert_reverts, attach, detach, device, done, file, off, refused, swap, with},
     *,
 };
 use crate::{
@@ -242,6 +242,58 @@ async fn only_an_empty_file_of_the_size_over_the_volume_itself_is_taken() {
     done(&t, attach(id, &rival)).await;
     let e = refused(&t, create(id, &volume, "f1")).await;
     assert_eq!(e.reason(), "DISK_EXISTS");
+}
+
+#[tokio::test]
+async fn a_file_that_another_disk_rests_on_is_given_to_nobody() {
+    let t = inhabited().await;
+    let (id, volume) = with_volume(&t).await;
+    done(&t, create(id, &volume, "f1")).await;
+    over(&t, "f2", "f1", DiskFormat::Qcow2).await;
+    done(&t, create(id, &volume, "f2")).await;
+    assert_eq!(files(&t, id).await, ["f2", "f1", "vol"]);
+    let stranger = t.spawned(t.everything()).await;
+    let own = BlockDevice {
+        id: "vol".parse().unwrap(),
+        ..device(&t, "own")
+    };
+    done(&t, attach(stranger, &own)).await;
+    t.fake.set_disk_size(stranger, "vde", Bytes(SIZE));
+    let folder = file(&t, "some");
+    for name in ["f2", "f1", "vol"] {
+        let path = folder.with_file_name(name);
+        // Whatever else it is called, and however it is said to be written.
+        for (format, shared) in [(DiskFormat::Raw, false), (DiskFormat::Raw, true)] {
+            let theirs = with(&device(&t, "theirs"), |v| {
+                v.target = VolumeTarget::Local { path: path.clone() };
+                (v.format, v.shared) = (format, shared);
+            });
+            for who in [stranger, id] {
+                let e = refused(&t, attach(who, &theirs)).await;
+                assert_eq!(e.reason(), "DISK_EXISTS", "{name}: {e}");
+                assert_eq!(e.fields()["instance_id"], id.to_string());
+            }
+            if !shared {
+                let e = refused(&t, swap(stranger, &theirs)).await;
+                assert_eq!(e.reason(), "DISK_EXISTS", "{name}: {e}");
+            }
+            let spec = InstanceSpec {
+                block_devices: vec![theirs],
+                ..t.spec()
+            };
+            let before = t.snapshot().await;
+            let e = failed(&t, spec).await;
+            assert_eq!(e.reason(), "DISK_EXISTS", "{name}: {e}");
+            assert_eq!(t.snapshot().await, before);
+        }
+    }
+    // Who has it may give it away.
+    done(&t, detach(id, "vol")).await;
+    let theirs = with(&device(&t, "theirs"), |v| {
+        let path = folder.with_file_name("vol");
+        v.target = VolumeTarget::Local { path };
+    });
+    done(&t, attach(stranger, &theirs)).await;
 }
 
 #[tokio::test]

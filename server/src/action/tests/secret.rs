@@ -14,6 +14,7 @@ use crate::{
         VolumeTarget,
     },
     recover,
+    step::KeepSecret,
     testing::PASSWORD,
 };
 
@@ -83,6 +84,38 @@ async fn a_secret_is_taken_back_from_every_step_also_by_another_life() {
     let spawned = device(&t, "more", PASSWORD);
     let steps = assert_unwinds(&t, async |t| t.spawn(spec_with(t, &spawned)).await).await;
     assert_eq!(steps, ALL_STEPS, "no config drive, but a secret");
+}
+
+#[tokio::test]
+async fn the_way_back_of_one_leaves_a_secret_that_a_disk_needs_meanwhile() {
+    let t = TestHost::new().await;
+    let id = t.spawned(t.spec()).await;
+    let (volume, other) = (device(&t, "vol", PASSWORD), device(&t, "other", PASSWORD));
+    done(&t, attach(id, &other)).await;
+    // It fails once the secret is kept, and cannot be taken back for a while.
+    let first = attach(id, &volume);
+    let mut late = t.task(&first).await.failing_at(0);
+    first.run(&mut late).await.unwrap_err();
+    done(&t, attach(id, &volume)).await;
+    let before = t.snapshot().await;
+    late.unwind().await.unwrap();
+    assert_eq!(t.snapshot().await, before, "a disk needs it");
+    // The same by who finds it written down.
+    let mut cut = t.task(&first).await;
+    let keep = KeepSecret::of(id, volume.volume().unwrap());
+    cut.run(keep.unwrap()).await.unwrap();
+    let next = t.next_life().await;
+    recover::run(&next.host).await.unwrap();
+    assert_eq!(next.snapshot().await, before, "a disk needs it");
+    // Without that disk it goes, and the other's stays.
+    done(&next, detach(id, "vol")).await;
+    assert_eq!(kept(&next), [id_of(&other)]);
+    let last = attach(id, &volume);
+    let mut failing = next.task(&last).await.failing_at(0);
+    last.run(&mut failing).await.unwrap_err();
+    assert_eq!(kept(&next).len(), 2);
+    failing.unwind().await.unwrap();
+    assert_eq!(kept(&next), [id_of(&other)]);
 }
 
 #[tokio::test]
