@@ -269,7 +269,7 @@ async fn a_block_device_is_found_again_by_its_path_whatever_the_kernel_calls_it_
     assert!(matches!(e, VolumeError::NoDisk { .. }), "{e}");
     fs::remove_file(&link).unwrap();
     let e = volumes.found_again(&disks).await.unwrap_err();
-    assert!(matches!(e, VolumeError::Denied { .. }), "{e}");
+    assert!(matches!(e, VolumeError::Refused { .. }), "{e}");
 }
 
 const LASTING: (Kind, &str) = (Kind::Precondition, "VOLUME_UNUSABLE");
