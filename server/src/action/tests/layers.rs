@@ -287,12 +287,15 @@ async fn a_file_that_another_disk_rests_on_is_given_to_nobody() {
             assert_eq!(t.snapshot().await, before);
         }
     }
-    // Who has it may give it away.
+    // Who has it may give it away, once nothing rests on it.
     done(&t, detach(id, "vol")).await;
     let theirs = with(&device(&t, "theirs"), |v| {
         let path = folder.with_file_name("vol");
         v.target = VolumeTarget::Local { path };
     });
+    let e = refused(&t, attach(stranger, &theirs)).await;
+    assert_eq!(e.reason(), "VOLUME_UNUSABLE", "{e}");
+    std::fs::remove_file(folder.with_file_name("f1")).unwrap();
     done(&t, attach(stranger, &theirs)).await;
 }
 
