@@ -45,10 +45,16 @@ async fn this_server_does_what_the_contract_says() {
     std::fs::create_dir_all(&volumes).unwrap();
     let volume = volumes.join("root");
     std::fs::copy(&image, &volume).unwrap();
+    let over = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "root"];
+    let mut tool = command("qemu-img");
+    let made = tool.args(over).arg("layer").current_dir(&volumes).status();
+    assert!(made.unwrap().success());
     let volume = [
         "--boot-volume",
         volume.to_str().unwrap(),
         "--boot-volume-qcow2",
+        "--boot-volume-layer",
+        "layer",
     ];
     let line = [&line[..], &agent, &export, &volume].concat();
     let (rows, code) = conformance(&sandbox, &line).await;

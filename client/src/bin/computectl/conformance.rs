@@ -43,6 +43,10 @@ pub(crate) struct ConformanceArgs {
     /// A folder on the host, below one of its `images.export_dirs`, for an image of the instance.
     #[arg(long, value_name = "FOLDER")]
     export_dir: Option<PathBuf>,
+    /// A file beside that of `--boot-volume`, made by `qemu-img create -f qcow2 -b THAT_FILE -F ITS_FORMAT`: an instance goes on
+    /// in it for a moment, and is merged back.
+    #[arg(long, value_name = "NAME", requires = "boot_volume")]
+    boot_volume_layer: Option<String>,
     /// Also disable the host for a moment, and enable it again.
     #[arg(long)]
     host_changes: bool,
@@ -108,6 +112,7 @@ async fn bench(mut args: ConformanceArgs, session: &Session) -> Result<Bench, Fa
     let capabilities = client.host().get_capabilities(request).await?.into_inner();
     let mut bench = Bench::new(client, template, capabilities);
     bench.boot_volume = boot_volume;
+    bench.boot_volume_layer = args.boot_volume_layer;
     bench.export = args.export_dir;
     bench.host_changes = args.host_changes;
     bench.look_at_images().await;
@@ -162,5 +167,34 @@ pub(crate) async fn run(
             all,
             code: 1,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::json;
+
+    /// What no server is known to serve: a check of it would be a guess.
+    const UNTRIED: [&str; 2] = ["MigrationService", "NetworkService"];
+
+    #[test]
+    fn every_rpc_that_is_served_somewhere_has_a_check() {
+        let checks = super::checks(None);
+        let needed: BTreeSet<_> = checks
+            .iter()
+            .flat_map(|check| check.needs)
+            .copied()
+            .collect();
+        let all = json::methods().filter(|method| {
+            let service = method.parent_service();
+            !UNTRIED.contains(&service.name())
+        });
+        let unasked: Vec<_> = all
+            .map(|method| super::capabilities::name(&method))
+            .filter(|name| !needed.contains(name.as_str()))
+            .collect();
+        assert_eq!(unasked, Vec::<String>::new());
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Bench {
     pub(super) template: v1::SpawnRequest,
     /// A volume that such an instance boots from too.
     pub(super) boot_volume: Option<v1::BlockDevice>,
+    /// An empty file over that volume, by its name.
+    pub(super) boot_volume_layer: Option<String>,
     /// A folder on the host that images may be written to.
     pub(super) export: Option<PathBuf>,
     /// Whether what concerns the whole host may be changed for a moment.
@@ -48,6 +50,7 @@ impl Bench {
             capabilities,
             template,
             boot_volume: None,
+            boot_volume_layer: None,
             export: None,
             host_changes: false,
             main: RefCell::default(),

@@ -39,7 +39,7 @@ pub(super) const CHECKS: &[Check] = &[
 /// How long a stream may say nothing before it counts as begun.
 const BEGUN: Duration = Duration::from_secs(3);
 
-fn name(method: &MethodDescriptor) -> String {
+pub(super) fn name(method: &MethodDescriptor) -> String {
     format!("{}/{}", method.parent_service().name(), method.name())
 }
 

@@ -1,5 +1,6 @@
 //! HostService: what the host is, has and offers.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use computedriver_client::v1;
@@ -56,9 +57,24 @@ pub(super) const CHECKS: &[Check] = &[
         connector
     ),
     check!(
+        ["HostService/GetHostIpAddr"],
+        "it has an address that can be asked for",
+        address
+    ),
+    check!(
         ["HostService/SetHostEnabled", "InstanceService/Spawn"],
         "a disabled host takes no instance",
         disabled
+    ),
+    check!(
+        ["HostService/HostMaintenanceMode", "InstanceService/Spawn"],
+        "a host in maintenance takes no instance, said twice",
+        maintained
+    ),
+    check!(
+        ["HostService/HostPowerAction"],
+        "an action that is not named is none",
+        unnamed_action
     ),
 ];
 
@@ -237,6 +253,17 @@ async fn connector(bench: &Bench) -> Verdict {
     Ok(())
 }
 
+async fn address(bench: &Bench) -> Verdict {
+    let request = v1::GetHostIpAddrRequest {};
+    let answer = bench.client.host().get_host_ip_addr(request).await?;
+    let told = answer.into_inner().ip_address;
+    let usable = told
+        .parse()
+        .is_ok_and(|address: IpAddr| !address.is_unspecified());
+    hold!(usable, "{told:?}");
+    Ok(())
+}
+
 async fn disabled(bench: &Bench) -> Verdict {
     if !bench.host_changes {
         return Err(Fault::Skipped("it needs --host-changes".to_owned()));
@@ -253,4 +280,35 @@ async fn disabled(bench: &Bench) -> Verdict {
     let spawned = bench.client.spawn(bench.request(), |_| ()).await;
     set(true).await?;
     refused(spawned, (Code::FailedPrecondition, "HOST_DISABLED")).map(drop)
+}
+
+async fn maintained(bench: &Bench) -> Verdict {
+    if !bench.host_changes {
+        return Err(Fault::Skipped("it needs --host-changes".to_owned()));
+    }
+    let set = async |enabled| {
+        let request = v1::HostMaintenanceModeRequest {
+            enabled,
+            note: "computectl conformance".to_owned(),
+            ..Default::default()
+        };
+        bench.client.host().host_maintenance_mode(request).await
+    };
+    set(true).await?;
+    let again = set(true).await;
+    let spawned = bench.client.spawn(bench.request(), |_| ()).await;
+    set(false).await?;
+    again?;
+    refused(spawned, (Code::FailedPrecondition, "HOST_DISABLED"))?;
+    set(false).await?;
+    Ok(bench.client.validate_spawn(bench.request()).await?)
+}
+
+async fn unnamed_action(bench: &Bench) -> Verdict {
+    if !bench.host_changes {
+        return Err(Fault::Skipped("it needs --host-changes".to_owned()));
+    }
+    let request = v1::HostPowerActionRequest::default();
+    let outcome = bench.client.host().host_power_action(request).await;
+    refused(outcome, (Code::InvalidArgument, "INVALID_REQUEST")).map(drop)
 }

@@ -23,6 +23,14 @@ pub(super) const CHECKS: &[Check] = &[
         in_the_way
     ),
     check!(
+        [
+            "InstanceService/TriggerCrashDump",
+            "InstanceService/PowerOff"
+        ],
+        "one that is off is not interrupted, and one that is not there neither",
+        interrupted
+    ),
+    check!(
         ["InstanceService/Reboot"],
         "it is restarted, and runs",
         rebooted
@@ -114,6 +122,24 @@ async fn in_the_way(bench: &Bench) -> Verdict {
         "power_state is {state:?}"
     );
     let outcome = pause(bench, &nobody()).await;
+    refused(outcome, (Code::NotFound, "INSTANCE_NOT_FOUND")).map(drop)
+}
+
+async fn interrupted(bench: &Bench) -> Verdict {
+    let id = bench.id()?;
+    let interrupt = async |instance_id: String| {
+        let request = v1::TriggerCrashDumpRequest {
+            instance_id,
+            ..Default::default()
+        };
+        let mut instances = bench.client.instances();
+        instances.trigger_crash_dump(request).await
+    };
+    off(bench, &id).await?;
+    let outcome = interrupt(id.clone()).await;
+    on(bench, &id).await?;
+    refused(outcome, (Code::FailedPrecondition, "INSTANCE_STATE"))?;
+    let outcome = interrupt(nobody()).await;
     refused(outcome, (Code::NotFound, "INSTANCE_NOT_FOUND")).map(drop)
 }
 
