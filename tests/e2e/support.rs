@@ -20,6 +20,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+mod book;
 pub mod ceph;
 mod console;
 mod daemon;
@@ -28,6 +29,7 @@ mod shell;
 pub mod target;
 pub mod volume;
 
+pub use book::{Book, Reader};
 pub use console::said;
 pub use daemon::Daemon;
 pub use request::{fields, finish, guest_request, image, reason, request, sha256};
@@ -412,6 +414,16 @@ impl Sandbox {
                 && line.contains(&mark)
         })
         .collect()
+    }
+
+    /// Whether the emulator of the sandbox's one guest has the file open.
+    pub fn has_open(&self, file: &Path) -> bool {
+        let open = |pid: &u32| {
+            let files = fs::read_dir(format!("/proc/{pid}/fd"));
+            let mut files = files.into_iter().flatten().flatten();
+            files.any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == file))
+        };
+        self.emulators().iter().any(open)
     }
 
     /// Asserts that no instance has left anything: folder, guest, row, claim, part.

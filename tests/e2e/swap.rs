@@ -1,6 +1,10 @@
 //! A volume is replaced under a real guest that writes to it.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use computedriver::v1::{
     self, block_device::Source, swap_volume_response::Event as Told, volume_connection::Target,
@@ -8,11 +12,12 @@ use computedriver::v1::{
 use tonic::{Code, Status, Streaming};
 use uuid::Uuid;
 
-use crate::support::{Sandbox, Shell, command, guest_request, reason, until};
+use crate::support::{Book, Reader, Sandbox, Shell, command, guest_request, reason, until};
 
 suite! {
     not_a_byte_is_lost_when_a_volume_is_swapped_under_load,
     a_swap_that_is_cancelled_or_cut_by_a_crash_leaves_the_old_volume,
+    a_swap_that_is_cut_once_the_guest_has_moved_is_done,
 }
 
 const MIB: u64 = 1 << 20;
@@ -211,5 +216,78 @@ async fn a_swap_that_is_cancelled_or_cut_by_a_crash_leaves_the_old_volume(sandbo
     assert_eq!(disk.volume_id, new.volume_id, "nothing is in its way");
     assert_eq!(sum(&shell.run(SUM).await), before);
     sandbox.destroy(&id).await.unwrap();
+    sandbox.assert_clean().await;
+}
+
+/// Lets a swap begin, and keeps the server from writing down that the guest has moved; none when it was faster.
+async fn moved_unwritten(
+    sandbox: &Sandbox,
+    id: &str,
+    (new, path): (&v1::VolumeConnection, &Path),
+) -> Option<Book> {
+    let mut pivot = Reader::of(sandbox, "pivot disk", true);
+    let mut stream = swap(sandbox, id, new, 0).await.unwrap();
+    let book = loop {
+        tokio::select! {
+            book = pivot.word() => break book,
+            told = stream.message() => told.unwrap().map(drop)?,
+        }
+    };
+    if !book.has("pivot disk") || book.has("redefine guest") {
+        return None;
+    }
+    let there = || std::future::ready(sandbox.has_open(path).then_some(()));
+    until("the guest to move", there).await;
+    Some(book)
+}
+
+async fn a_swap_that_is_cut_once_the_guest_has_moved_is_done(sandbox: &mut Sandbox) {
+    let (mut old, mut new) = (volume(sandbox, "old", 16), volume(sandbox, "new", 16));
+    let (id, mut shell) = guest(sandbox, &old.0).await;
+    shell
+        .run("dd if=/dev/urandom of=/dev/vdb bs=1M count=16 conv=fsync")
+        .await;
+    let before = sum(&shell.run(SUM).await);
+    drop(shell);
+    // The server may be faster than whoever keeps its book; then the guest moves back the next time.
+    for attempt in 0.. {
+        if let Some(book) = moved_unwritten(sandbox, &id, (&new.0, &new.1)).await {
+            // The old one is let go of, and nobody has written that down.
+            let gone = || std::future::ready((!sandbox.has_open(&old.1)).then_some(()));
+            until("the guest to leave the old volume", gone).await;
+            sandbox.kill();
+            assert!(!book.has("redefine guest"));
+            break;
+        }
+        assert!(attempt < 20, "it is never cut there");
+        let there = async || {
+            let known = disk(sandbox, &id).await.volume_id;
+            (known == new.0.volume_id).then_some(())
+        };
+        until("the swap's end", there).await;
+        std::mem::swap(&mut old, &mut new);
+    }
+    sandbox.launch();
+    sandbox.ready().await;
+    let asked = v1::ListOperationsRequest {
+        instance_id: id.clone(),
+        page_size: 1,
+        ..Default::default()
+    };
+    let newest = sandbox.operations().await.list_operations(asked).await;
+    let newest = newest.unwrap().into_inner().operations.remove(0);
+    assert_eq!(newest.verb, "SwapVolume");
+    assert_eq!(newest.state(), v1::OperationState::Succeeded);
+    assert_eq!(disk(sandbox, &id).await.volume_id, new.0.volume_id);
+    fs::remove_file(&old.1).unwrap();
+    let mut shell = Shell::login(sandbox, &id).await;
+    assert_eq!(sum(&shell.run(SUM).await), before);
+    shell
+        .run("dd if=/dev/urandom of=/dev/vdb bs=1M count=4 conv=fsync")
+        .await;
+    let last = sum(&shell.run(SUM).await);
+    sandbox.destroy(&id).await.unwrap();
+    let summed = command("md5sum").arg(&new.1).output().unwrap();
+    assert_eq!(sum(&String::from_utf8(summed.stdout).unwrap()), last);
     sandbox.assert_clean().await;
 }

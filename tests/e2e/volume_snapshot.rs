@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod cut;
+
 use computedriver::v1::{
     self, block_device::Source, delete_volume_snapshot_response::Event as Told,
     volume_connection::Target,
