@@ -1,17 +1,24 @@
 //! Images of a real Ceph cluster, whose key nobody is shown.
 
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
 use computedriver::v1::{self, volume_connection::Target as Place};
 use tonic::Code;
 
-use crate::support::{
-    Sandbox, Shell,
-    ceph::Ceph,
-    guest_request, reason, said,
-    volume::{assert_untold, attach, detach, disk, disks, kept, restart},
+use crate::{
+    support::{
+        Sandbox, Shell,
+        ceph::Ceph,
+        guest_request, reason, said,
+        volume::{
+            assert_untold, attach, bootable, connection, detach, disk, disks, kept, restart, swap,
+        },
+    },
+    volume_root::a_far_disk_is_booted_from,
 };
 
 suite! {
-    a_guest_writes_to_an_image_which_stays_over_a_crash_grows_and_goes,
+    a_guest_writes_to_an_image_which_stays_over_a_crash_grows_is_swapped_and_goes,
     an_image_that_cannot_be_reached_is_told_and_changes_nothing,
 }
 
@@ -25,13 +32,25 @@ async fn ceph(sandbox: &mut Sandbox) -> Ceph {
     Ceph::start(sandbox)
 }
 
+/// A new file where volumes may be.
+fn file(sandbox: &Sandbox, name: &str, size: u64) -> PathBuf {
+    let folder = sandbox.path().join("volumes");
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o711)).unwrap();
+    let path = folder.join(name);
+    fs::File::create(&path).unwrap().set_len(size).unwrap();
+    path
+}
+
 fn size(sandbox: &Sandbox, ceph: &Ceph) -> u64 {
     let told = ceph.rbd(sandbox, &["info", "--format", "json", "one"]);
     let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
     told["size"].as_u64().unwrap()
 }
 
-async fn a_guest_writes_to_an_image_which_stays_over_a_crash_grows_and_goes(sandbox: &mut Sandbox) {
+async fn a_guest_writes_to_an_image_which_stays_over_a_crash_grows_is_swapped_and_goes(
+    sandbox: &mut Sandbox,
+) {
     let ceph = ceph(sandbox).await;
     ceph.rbd(sandbox, &["create", "--size", "16M", "one"]);
     let image = ceph.image(sandbox, "one");
@@ -71,6 +90,33 @@ async fn a_guest_writes_to_an_image_which_stays_over_a_crash_grows_and_goes(sand
     assert_eq!(size(sandbox, &ceph), 32 * MIB);
     let told = shell.run("cat /sys/block/vdb/size").await;
     assert!(told.contains("65536"), "{told}");
+
+    // To a file, and on to another image.
+    let path = file(sandbox, "local", 32 * MIB);
+    let local = v1::LocalTarget {
+        path: path.display().to_string(),
+    };
+    swap(sandbox, &id, "one", connection(Place::Local(local))).await;
+    assert!(
+        fs::read(&path)
+            .unwrap()
+            .starts_with(b"written by the guest\n")
+    );
+    assert!(kept(sandbox).is_empty(), "a file has no secret");
+    shell
+        .run("echo into the file | dd of=/dev/vdb seek=1 conv=fsync")
+        .await;
+    ceph.rbd(sandbox, &["create", "--size", "32M", "two"]);
+    let two = connection(Place::Rbd(ceph.image(sandbox, "two")));
+    swap(sandbox, &id, "one", two).await;
+    shell
+        .run("echo into the image | dd of=/dev/vdb seek=2 conv=fsync")
+        .await;
+    let bytes = ceph.rbd(sandbox, &["export", "--no-progress", "two", "-"]);
+    assert!(bytes.starts_with(b"written by the guest\n"));
+    assert!(bytes[512..].starts_with(b"into the file\n"));
+    assert!(bytes[1024..].starts_with(b"into the image\n"));
+    assert_untold(sandbox, &key);
     drop(shell);
 
     sandbox.kill();
@@ -130,4 +176,20 @@ async fn an_image_that_cannot_be_reached_is_told_and_changes_nothing(sandbox: &m
     assert!(kept(sandbox).is_empty());
     sandbox.destroy(&id).await.unwrap();
     sandbox.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_guest_boots_from_an_image_of_the_cluster_and_is_rescued() {
+    let mut sandbox = Sandbox::start(&[]).await;
+    let ceph = ceph(&mut sandbox).await;
+    let raw = ceph.file("root.raw");
+    bootable(&raw);
+    let from = raw.display().to_string();
+    ceph.rbd(&sandbox, &["import", "--no-progress", &from, "root"]);
+    let image = ceph.image(&sandbox, "root");
+    let key = image.secret_key.clone();
+    let far = connection(Place::Rbd(image));
+    a_far_disk_is_booted_from(&sandbox, &far).await;
+    assert_untold(&sandbox, &key);
+    assert!(kept(&sandbox).is_empty());
 }

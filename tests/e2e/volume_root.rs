@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use kept::{Kept, Loop, place, run};
 
 use crate::{
-    lifecycle::{rescue, resume, suspend, unrescue},
+    lifecycle::{reboot, rescue, resume, suspend, unrescue},
     power::{off, signal, state},
     support::{
         Sandbox, Shell, fields, guest, guest_request, image, reason, request, sha256, until,
@@ -349,12 +349,11 @@ async fn a_running_guest_is_given_a_qcow2_file_and_a_block_device_and_sees_them_
     sandbox.assert_clean().await;
 }
 
-async fn a_guest_that_boots_from_a_volume_is_rescued_and_mended(sandbox: &mut Sandbox) {
-    let volume = Kept::raw(sandbox).volume();
-    let (instance, _) = sandbox.spawn(booting(&volume, READY)).await.unwrap();
-    let id = instance.instance_id;
+/// A guest that boots from the volume is rescued: from an image that is said, its own disk beside. It mends that, and boots
+/// from it again. `boots` is how often it has booted so far.
+async fn rescued_and_mended(sandbox: &Sandbox, id: &str, boots: usize) {
     let own = v1::RescueRequest {
-        instance_id: id.clone(),
+        instance_id: id.to_owned(),
         ..Default::default()
     };
     let e = rescue(sandbox, own.clone()).await.unwrap_err();
@@ -374,20 +373,76 @@ async fn a_guest_that_boots_from_a_volume_is_rescued_and_mended(sandbox: &mut Sa
         ("boot", DiskKind::Volume, None),
     ];
     assert_eq!(seen, expected);
-    booted(sandbox, &id, 2).await;
-    let mut shell = Shell::login(sandbox, &id).await;
+    booted(sandbox, id, boots + 1).await;
+    let mut shell = Shell::login(sandbox, id).await;
     shell
-        .run("mkdir -p /mnt && mount -t ext4 /dev/vdb2 /mnt && echo mended > /mnt/marker && umount /mnt")
+        .run("mkdir -p /mnt && mount -t ext4 /dev/vdb2 /mnt && echo mended >> /mnt/marker && umount /mnt")
         .await;
     let ending = v1::UnrescueRequest {
-        instance_id: id.clone(),
+        instance_id: id.to_owned(),
         ..Default::default()
     };
     unrescue(sandbox, ending).await.unwrap();
-    booted(sandbox, &id, 3).await;
+    booted(sandbox, id, boots + 2).await;
+    let mut shell = Shell::login(sandbox, id).await;
+    let words = shell.run("cat /marker").await;
+    let all = words.contains("kept") && words.contains("mended");
+    assert!(all, "{words:?}");
+}
+
+async fn a_guest_that_boots_from_a_volume_is_rescued_and_mended(sandbox: &mut Sandbox) {
+    let kept = Kept::qcow2(sandbox);
+    let volume = kept.volume();
+    let (instance, _) = sandbox.spawn(booting(&volume, READY)).await.unwrap();
+    let id = instance.instance_id;
+    let mut shell = Shell::login(sandbox, &id).await;
+    shell.run("echo kept > /marker; sync").await;
+    drop(shell);
+    // From here on its disk is two files.
+    let base = kept.path().file_name().unwrap().to_str().unwrap();
+    let over = place(sandbox, "over");
+    let path = over.to_str().unwrap();
+    let words = [
+        "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, path,
+    ];
+    run("qemu-img", &words);
+    let asked = v1::CreateVolumeSnapshotRequest {
+        instance_id: id.clone(),
+        volume_id: volume.volume_id.clone(),
+        snapshot_id: uuid::Uuid::new_v4().to_string(),
+        new_file: "over".to_owned(),
+        ..Default::default()
+    };
+    let mut devices = sandbox.devices().await;
+    devices.create_volume_snapshot(asked).await.unwrap();
+    let below = sha256(kept.path());
+    rescued_and_mended(sandbox, &id, 1).await;
+    assert_eq!(sha256(kept.path()), below, "nobody writes to it");
+    sandbox.destroy(&id).await.unwrap();
+    sandbox.assert_clean().await;
+}
+
+/// A disk that is not on this host is a root disk like any other: it is restarted from, rescued and mended, and left when
+/// its instance goes.
+pub async fn a_far_disk_is_booted_from(sandbox: &Sandbox, far: &v1::VolumeConnection) {
+    let (instance, _) = sandbox.spawn(booting(far, READY)).await.unwrap();
+    let id = instance.instance_id;
+    refusals(sandbox, &id, far).await;
+    let mut shell = Shell::login(sandbox, &id).await;
+    shell.run("echo kept > /marker; sync").await;
+    drop(shell);
+    let hard = v1::RebootRequest {
+        instance_id: id.clone(),
+        kind: v1::RebootKind::Hard.into(),
+        ..Default::default()
+    };
+    reboot(sandbox, hard).await.unwrap();
+    booted(sandbox, &id, 2).await;
     let mut shell = Shell::login(sandbox, &id).await;
     let words = shell.run("cat /marker").await;
-    assert!(words.contains("mended"), "{words:?}");
+    assert!(words.contains("kept"), "{words:?}");
+    drop(shell);
+    rescued_and_mended(sandbox, &id, 2).await;
     sandbox.destroy(&id).await.unwrap();
     sandbox.assert_clean().await;
 }

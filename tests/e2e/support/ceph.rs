@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -95,8 +95,13 @@ impl Ceph {
         ceph
     }
 
+    /// A place for a file beside the cluster's own.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
+        self.file(name).display().to_string()
     }
 
     fn keys(&self, sandbox: &Sandbox) {

@@ -10,7 +10,7 @@ use computedriver::v1::{self, block_device::Source, volume_connection::Target};
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{Sandbox, command};
+use super::{Sandbox, command, guest};
 
 /// A new volume.
 pub fn connection(target: Target) -> v1::VolumeConnection {
@@ -28,6 +28,23 @@ pub fn disk(name: &str, target: Target) -> v1::BlockDevice {
         source: Some(Source::Volume(connection(target))),
         ..Default::default()
     }
+}
+
+/// The tiny guest's disk as a raw file, and its size: whole MiB.
+pub fn bootable(path: &Path) -> u64 {
+    let image = guest().join("guest.qcow2");
+    let mut convert = command("qemu-img");
+    convert.args(["convert", "-f", "qcow2", "-O", "raw"]);
+    let done = convert.args([&image, path]).status();
+    assert!(done.expect("qemu-img runs").success());
+    let size = fs::metadata(path).unwrap().len().next_multiple_of(1 << 20);
+    fs::File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_len(size)
+        .unwrap();
+    size
 }
 
 /// A program among the interfaces that the sandbox's guests see.
@@ -61,6 +78,19 @@ pub async fn detach(sandbox: &Sandbox, id: &str, name: &str) {
         ..Default::default()
     };
     sandbox.devices().await.detach_volume(asked).await.unwrap();
+}
+
+/// Moves a disk to another volume.
+pub async fn swap(sandbox: &Sandbox, id: &str, name: &str, to: v1::VolumeConnection) {
+    let asked = v1::SwapVolumeRequest {
+        instance_id: id.to_owned(),
+        disk_id: name.to_owned(),
+        new_volume: Some(to),
+        ..Default::default()
+    };
+    let stream = sandbox.devices().await.swap_volume(asked).await;
+    let mut stream = stream.unwrap().into_inner();
+    while stream.message().await.unwrap().is_some() {}
 }
 
 /// All disks of an instance.
