@@ -1,7 +1,10 @@
 //! What is done to a guest, on a worker: look-up, ownership and action in one go, so that a handle of libvirt's is born
 //! and dropped on one thread.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use virt::{
@@ -26,6 +29,8 @@ use crate::{
 
 /// Longer than any job but a start that waits for QEMU: what has a guest for so long may have it for ever.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether a guest is free; most jobs take some milliseconds.
+const FREE: Duration = Duration::from_millis(2);
 
 /// Guests found to be ours, so that a cheap read need not ask for their mark each time.
 ///
@@ -367,12 +372,20 @@ pub(super) fn live(conn: &Connect, owned: &Owned, id: InstanceId) -> Result<Live
 
 /// The live definition; `Busy` when somebody has been at work on the guest for longer than `patience`.
 ///
-/// libvirt lets nobody read it meanwhile, but for 30 s, and a guest that hangs keeps whoever asked it for ever.
+/// libvirt lets nobody read it meanwhile, but for 30 s, and a guest that hangs keeps whoever asked it for ever. So it is not
+/// asked before the guest is free: a few who come as one begins to hang would take all threads from other guests.
 pub(super) fn definition(domain: &Handle, patience: Duration) -> Result<String, Fault> {
-    match ffi::control(domain) {
-        Ok(Control::Taken(since)) if since >= patience => Err(HypervisorError::Busy.into()),
-        // Guests that are off and drivers without monitors know no such thing.
-        Ok(_) | Err(_) => Ok(domain.xml_desc(0)?),
+    let began = Instant::now();
+    loop {
+        match ffi::control(domain) {
+            Ok(Control::Taken(since)) if since >= patience => {
+                return Err(HypervisorError::Busy.into());
+            }
+            // One after another is at work on it: each ends, and libvirt gives the guest to all in turn.
+            Ok(Control::Taken(_)) if began.elapsed() < patience => std::thread::park_timeout(FREE),
+            // Guests that are off and drivers without monitors know no such thing.
+            Ok(_) | Err(_) => return Ok(domain.xml_desc(0)?),
+        }
     }
 }
 
