@@ -98,6 +98,11 @@ pub trait Action: Send + Sync + 'static {
         false
     }
 
+    /// Whether a destroy of its instance is not kept waiting for its end: it is cancelled, and the destroy comes after it.
+    fn gives_way(&self) -> bool {
+        false
+    }
+
     /// Whether it may begin now; asked once nothing else holds the instance. Asks no hypervisor: what hangs on the guest's
     /// state is the first thing that `run` looks at. Unless said otherwise, the instance must be there, and whole.
     ///

@@ -8,8 +8,10 @@
 //! being equal. Ended operations are told from memory for a while and then from the store, until they are pruned.
 
 mod error;
+mod owed;
 #[cfg(test)]
 mod tests;
+mod way;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,6 +22,7 @@ use std::{
 
 pub use error::OperationError;
 use futures::FutureExt;
+pub use owed::take_back;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +57,7 @@ struct Live {
     reporter: Reporter,
     cancel: CancellationToken,
     alone: bool,
+    gives_way: bool,
 }
 
 #[derive(Debug, Default)]
@@ -130,8 +134,8 @@ impl Operations {
         key: RequestKey,
         action: A,
     ) -> Result<watch::Receiver<Progress>> {
-        let _one_at_a_time = self.door.lock().await;
-        if let Some(known) = self.find(&key, A::VERB, action.instance()).await? {
+        let (_one_at_a_time, known) = self.enter(&key, &action).await?;
+        if let Some(known) = known {
             return Ok(known);
         }
         match self.registry.lock().gate {
@@ -181,6 +185,7 @@ impl Operations {
                 reporter: reporter.clone(),
                 cancel: cancel.clone(),
                 alone: action.is_alone(),
+                gives_way: action.gives_way(),
             };
             registry.live.insert(record.id, live);
             if let Some(instance) = record.instance {
@@ -211,7 +216,11 @@ impl Operations {
     async fn drive<A: Action>(&self, mut task: Task, action: A) -> OperationRecord {
         info!("operation begun");
         // A panic is a bug of ours, but the host must not keep what was half done, nor the instance its holder.
-        let outcome = AssertUnwindSafe(action.run(&mut task)).catch_unwind();
+        let outcome = AssertUnwindSafe(async {
+            self.settle_up(&task).await;
+            action.run(&mut task).await
+        });
+        let outcome = outcome.catch_unwind();
         let outcome = outcome.await;
         let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the operation panicked")));
         let Err(cause) = outcome else {

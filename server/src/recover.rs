@@ -40,6 +40,7 @@ use crate::{
         Bytes, EventKind, InstanceId, InstanceRecord, InstanceState, OperationRecord,
         OperationState, PowerState, Verb,
     },
+    operation::take_back,
     step, sys,
     task::{Reporter, Task},
 };
@@ -95,8 +96,7 @@ pub async fn run(host: &Arc<Host>) -> Result<()> {
 /// Removes what changes kept for their way back, where a crash came between their good end and that. Answers which
 /// instances have work that is neither done nor undone.
 async fn left_over(host: &Host) -> Result<HashSet<InstanceId>> {
-    let unsettled = host.store.unsettled().await?;
-    let held: HashSet<_> = unsettled.iter().filter_map(|op| op.instance).collect();
+    let held = host.store.half_changed().await?;
     for record in host.store.instances() {
         if !held.contains(&record.spec.id) {
             action::tidy(host, record.spec.id);
@@ -150,7 +150,7 @@ async fn spawn(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
     {
         return adopt(host, record, instance).await;
     }
-    match undo(host, &record).await {
+    match take_back(host, &record).await {
         Ok(()) => Ok(host.store.settle(interrupted(record), None).await?),
         Err(e) if e.passes() => Err(e),
         Err(e) => leave(host, record, &e).await,
@@ -172,7 +172,7 @@ async fn change(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
         };
         return Ok(host.store.settle(ended, Some(instance)).await?);
     }
-    match undo(host, &record).await {
+    match take_back(host, &record).await {
         Ok(()) => {
             let power = match record.instance {
                 Some(id) => Some(host.hypervisor.info(id).await),
@@ -191,15 +191,6 @@ async fn change(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
         Err(e) if e.passes() => Err(e),
         Err(e) => leave(host, record, &e).await,
     }
-}
-
-async fn undo(host: &Arc<Host>, record: &OperationRecord) -> Result<()> {
-    let rows = host.store.steps(record.id).await?;
-    let begun = rows.iter().map(step::read).collect::<Result<Vec<_>>>()?;
-    let (report, _) = Reporter::new(record.clone());
-    Task::resumed(host.clone(), record.id, report, begun)
-        .unwind()
-        .await
 }
 
 /// Ends an operation that cannot be undone. Its steps stay written down and its instance listed, for a destroy or the

@@ -24,7 +24,8 @@ use crate::{
     model::{
         BlockDevice, BlockSource, Bytes, DirectKernel, DiskFormat, Flavor, ImageFile,
         ImageProperties, ImageSource, InjectedFile, InstanceId, InstanceRecord, InstanceSpec,
-        Limits, NicModel, OperationId, OperationRecord, OperationState, RequestId, Vif, VifKind,
+        Limits, NicModel, OperationId, OperationRecord, OperationState, Qos, RequestId, Vif,
+        VifKind, Volume, VolumeId, VolumeTarget,
     },
     operation::{Operations, RequestKey},
     plan::PlanSettings,
@@ -337,6 +338,21 @@ pub(crate) fn vif(number: u8, kind: VifKind) -> Vif {
         subnets: Vec::new(),
         network_id: None,
         network_label: String::new(),
+    }
+}
+
+/// A volume with nothing said of it but where it is.
+pub(crate) fn volume(target: VolumeTarget) -> Volume {
+    Volume {
+        id: VolumeId::random(),
+        target,
+        read_only: false,
+        shared: false,
+        serial: None,
+        format: DiskFormat::Raw,
+        discard: false,
+        qos: Qos::default(),
+        seen: None,
     }
 }
 

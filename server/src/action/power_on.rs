@@ -59,6 +59,10 @@ impl Action for BringBack {
         Some(self.instance)
     }
 
+    fn gives_way(&self) -> bool {
+        true
+    }
+
     async fn run(&self, task: &mut Task) -> Result<()> {
         let record = present(task.host(), self.instance)?;
         let mode = match record.wanted {

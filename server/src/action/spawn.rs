@@ -160,6 +160,10 @@ impl Action for Spawn {
         Some(self.spec.id)
     }
 
+    fn gives_way(&self) -> bool {
+        true
+    }
+
     fn admit(&self, host: &Host) -> Result<()> {
         match host.store.instance(self.spec.id) {
             None => host.admit_instance(),

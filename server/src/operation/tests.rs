@@ -1,12 +1,14 @@
 //! Operations through the registry's door: joined, refused, stopped, left, and told of.
 
+mod way;
+
 use std::time::Duration;
 
 use pretty_assertions::assert_eq;
 
 use super::*;
 use crate::{
-    action::{Destroy, PullImage},
+    action::{Destroy, Pause, PullImage},
     host::Claim,
     hypervisor::{HypervisorError, fake::Times},
     model::{Edge, InstanceState, Limits},
@@ -55,8 +57,8 @@ async fn an_equal_request_joins_what_runs_and_any_other_is_told_who_holds_the_in
     assert_eq!(id(&joined), id(&first));
     let instance = spec.id;
     let other = begin(&operations, key("b"), t.spawn(spec).await).await;
-    let destroy = begin(&operations, key("a"), Destroy { instance }).await;
-    for refused in [other.unwrap_err(), destroy.unwrap_err()] {
+    let pause = begin(&operations, key("a"), Pause { instance }).await;
+    for refused in [other.unwrap_err(), pause.unwrap_err()] {
         assert_eq!(refused.reason(), "OPERATION_PENDING");
         assert_eq!(refused.fields()["operation_id"], id(&first).to_string());
         assert_eq!(refused.fields()["verb"], "SPAWN");

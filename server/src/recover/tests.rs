@@ -1,17 +1,16 @@
 //! What a server finds that starts after one that crashed, and what it makes of it.
 
+mod owed;
+
 use pretty_assertions::assert_eq;
 
 use super::*;
 use crate::{
     action::{AttachVolume, Pause, PullImage, Spawn, SwapVolume},
     hypervisor::fake::Times,
-    model::{
-        BlockDevice, BlockSource, DiskFormat, DiskId, InstanceId, OperationId, Phase, Qos, Volume,
-        VolumeId, VolumeTarget,
-    },
+    model::{BlockDevice, BlockSource, DiskId, InstanceId, OperationId, Phase, VolumeTarget},
     store::BegunStep,
-    testing::{LIMIT, Snapshot, TestHost, ended, key},
+    testing::{LIMIT, Snapshot, TestHost, ended, key, volume},
     vif::VifError,
 };
 
@@ -321,18 +320,9 @@ async fn a_swap_is_finished_once_its_pivot_was_begun_and_undone_before() {
     let t = TestHost::new().await;
     let id = t.spawned(t.spec()).await;
     let location = |name: &str| t.file(name, &[0; 1 << 20]).location;
-    let volume = |name: &str| Volume {
-        id: VolumeId::random(),
-        target: VolumeTarget::Local {
-            path: location(name).strip_prefix("file://").unwrap().into(),
-        },
-        read_only: false,
-        shared: false,
-        serial: None,
-        format: DiskFormat::Raw,
-        discard: false,
-        qos: Qos::default(),
-        seen: None,
+    let volume = |name: &str| {
+        let path = location(name).strip_prefix("file://").unwrap().into();
+        volume(VolumeTarget::Local { path })
     };
     let (old, new) = (volume("old"), volume("new"));
     let disk: DiskId = "vol".parse().unwrap();

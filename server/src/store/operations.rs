@@ -1,12 +1,16 @@
 //! Operations and the steps they have begun.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Result, Store, events::Pen, instances, left, micros};
 use crate::model::{
-    Event, InstanceId, InstanceRecord, InstanceState, OperationId, OperationRecord, RequestId,
+    Event, InstanceId, InstanceRecord, InstanceState, OperationId, OperationRecord, OperationState,
+    RequestId,
 };
 
 /// A step that was written down and not yet settled.
@@ -89,7 +93,9 @@ impl Store {
             .await
     }
 
-    /// Ends the operation, settles its steps, and writes the instance as it is from now on: all of it or none.
+    /// Ends the operation, settles its steps, and writes the instance as it is from now on: all of it or none. With a good
+    /// end, what earlier operations on the instance could not take back is
+    /// stale.
     ///
     /// # Errors
     /// When the database fails; then nothing has changed.
@@ -116,9 +122,14 @@ impl Store {
             }
             put(transaction, pen, &record)?;
             left::put(transaction, &gone)?;
+            let changed = record.instance.filter(|_| record.state == OperationState::Succeeded);
             transaction.execute(
                 "DELETE FROM steps WHERE operation = ?1",
                 [record.id.to_string()],
+            )?;
+            transaction.execute(
+                "UPDATE steps SET stale = 1 WHERE (SELECT instance FROM operations WHERE id = operation) = ?1",
+                [changed.map(|id| id.to_string())],
             )?;
             written
                 .iter()
@@ -215,14 +226,14 @@ impl Store {
         .await
     }
 
-    /// The steps that an operation has begun and not settled, in the order they were begun.
+    /// The steps that an operation has begun and not settled, in the order they were begun, as long as they are not stale.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn steps(&self, operation: OperationId) -> Result<Vec<BegunStep>> {
         self.write(move |transaction| {
             let mut statement = transaction.prepare(
-                "SELECT number, name, body FROM steps WHERE operation = ?1 ORDER BY number",
+                "SELECT number, name, body FROM steps WHERE operation = ?1 AND NOT stale ORDER BY number",
             )?;
             let rows = statement.query_map([operation.to_string()], |row| {
                 Ok(BegunStep {
@@ -251,7 +262,26 @@ impl Store {
         .await
     }
 
-    /// The operations that an earlier life did not end, and the ended ones that still have steps to take back.
+    /// The ended operations on this instance that still have steps to take back, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn owed(&self, instance: InstanceId) -> Result<Vec<OperationRecord>> {
+        self.write(move |transaction| {
+            let mut statement = transaction.prepare(
+                "SELECT record FROM operations
+                 WHERE id IN (SELECT operation FROM steps WHERE NOT stale) AND instance = ?1 AND ended IS NOT NULL
+                 ORDER BY begun DESC, id DESC",
+            )?;
+            let instance = [instance.to_string()];
+            let rows = statement.query_map(instance, |row| row.get::<_, String>(0))?;
+            rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+        })
+        .await
+    }
+
+    /// The operations that an earlier life did not end, and the ended ones that still have steps to take back; newest first,
+    /// as they are to be taken back.
     ///
     /// # Errors
     /// When the database fails.
@@ -259,11 +289,32 @@ impl Store {
         self.write(move |transaction| {
             let mut statement = transaction.prepare(
                 "SELECT record FROM operations
-                 WHERE state IN ('RUNNING', 'UNWINDING') OR id IN (SELECT operation FROM steps)
-                 ORDER BY begun, id",
+                 WHERE state IN ('RUNNING', 'UNWINDING') OR id IN (SELECT operation FROM steps WHERE NOT stale)
+                 ORDER BY begun DESC, id DESC",
             )?;
             let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
             rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+        })
+        .await
+    }
+
+    /// The instances of which steps are written down, stale or not, or an operation has not ended.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn half_changed(&self) -> Result<HashSet<InstanceId>> {
+        self.write(move |transaction| {
+            let mut statement = transaction.prepare(
+                "SELECT record FROM operations
+                 WHERE state IN ('RUNNING', 'UNWINDING') OR id IN (SELECT operation FROM steps)",
+            )?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            let mut found = HashSet::new();
+            for row in rows {
+                let record: OperationRecord = serde_json::from_str(&row?)?;
+                found.extend(record.instance);
+            }
+            Ok(found)
         })
         .await
     }

@@ -76,6 +76,9 @@ const MIGRATIONS: &[&str] = &[
         volume TEXT NOT NULL
     ) STRICT;
 ",
+    "
+    ALTER TABLE steps ADD COLUMN stale INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 pub(super) fn prepare(connection: &Connection) -> Result<()> {

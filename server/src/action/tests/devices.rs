@@ -12,11 +12,11 @@ use crate::{
     },
     domain::Device,
     model::{
-        BlockDevice, BlockSource, Bytes, DiskBus, OperationRecord, OperationState, Qos, Vif,
-        VifKind, Volume, VolumeId, VolumeTarget,
+        BlockDevice, BlockSource, Bytes, DiskBus, OperationRecord, OperationState, Vif, VifKind,
+        Volume, VolumeId, VolumeTarget,
     },
     step::Pace,
-    testing::{ended, key, vif},
+    testing::{ended, key, vif, volume},
 };
 
 pub(super) const PACE: Pace = Pace {
@@ -31,19 +31,8 @@ pub(super) fn file(t: &TestHost, name: &str) -> PathBuf {
 }
 
 pub(super) fn device(t: &TestHost, name: &str) -> BlockDevice {
-    let volume = Volume {
-        id: VolumeId::random(),
-        target: VolumeTarget::Local {
-            path: file(t, name),
-        },
-        read_only: false,
-        shared: false,
-        serial: None,
-        format: DiskFormat::Raw,
-        discard: false,
-        qos: Qos::default(),
-        seen: None,
-    };
+    let path = file(t, name);
+    let volume = volume(VolumeTarget::Local { path });
     BlockDevice {
         id: name.parse().unwrap(),
         device_name: None,

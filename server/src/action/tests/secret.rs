@@ -10,12 +10,11 @@ use crate::{
     action::{ExtendVolume, PowerOn, Resume, Suspend},
     error::Kind,
     model::{
-        BlockDevice, BlockSource, Bytes, Iscsi, Login, Qos, Secret, SecretName, Volume, VolumeId,
-        VolumeTarget,
+        BlockDevice, BlockSource, Bytes, Iscsi, Login, Secret, SecretName, VolumeId, VolumeTarget,
     },
     recover,
     step::KeepSecret,
-    testing::PASSWORD,
+    testing::{PASSWORD, volume},
 };
 
 fn device(t: &TestHost, name: &str, word: &str) -> BlockDevice {
@@ -29,17 +28,7 @@ fn device(t: &TestHost, name: &str, word: &str) -> BlockDevice {
             mark: String::new(),
         }),
     };
-    let volume = Volume {
-        id: VolumeId::random(),
-        target: VolumeTarget::Iscsi(unit),
-        read_only: false,
-        shared: false,
-        serial: None,
-        format: DiskFormat::Raw,
-        discard: false,
-        qos: Qos::default(),
-        seen: None,
-    };
+    let volume = volume(VolumeTarget::Iscsi(unit));
     t.host.marked(&BlockDevice {
         id: name.parse().unwrap(),
         device_name: None,
