@@ -6,6 +6,7 @@ pub mod file;
 pub mod initiator;
 pub mod memory;
 pub mod netlink;
+pub mod open;
 pub mod process;
 pub mod processor;
 pub mod uptime;

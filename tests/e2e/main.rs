@@ -32,6 +32,7 @@ mod events;
 mod fail;
 mod feed;
 mod guest;
+mod half_begun;
 mod host;
 mod host_ctl;
 mod images;

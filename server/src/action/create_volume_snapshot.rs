@@ -130,6 +130,8 @@ impl Action for CreateVolumeSnapshot {
         let answer = VolumeSnapshotted { quiesced };
         task.answer(&answer)?;
         if devices::is_on(standing.power) {
+            let sides = (&prepared.from, &prepared.to);
+            devices::known(&host, instance, sides, "volume_id").await?;
             let live = false;
             let still = Still::hold(task, &standing, Wish { required, live }).await?;
             let overlay = OverlayDisk {

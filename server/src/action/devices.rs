@@ -6,10 +6,12 @@
 
 use super::layers;
 use crate::{
-    domain::{Device, Domain},
+    domain::{Device, Disk, DiskSource, Domain},
     error::{Error, Kind, Result, Violation},
     host::Host,
-    model::{BlockDevice, DiskId, InstanceRecord, InstanceSpec, PowerState, Volume, VolumeId},
+    model::{
+        BlockDevice, DiskId, InstanceId, InstanceRecord, InstanceSpec, PowerState, Volume, VolumeId,
+    },
     plan::{self, Plan, PlanError},
     step::{domain_of, plan_of},
     volume::VolumeError,
@@ -163,6 +165,26 @@ pub(super) fn invalid(field: &str, why: String) -> Error {
         violations: vec![violation],
         ..Default::default()
     })
+}
+
+/// Whether the hypervisor knows what the guest writes to, as it was or as it is to be: after a crash in the moment of a change it may not, until the
+/// guest is started anew, and whatever it did to the disk then would be done to another.
+///
+/// # Errors
+/// `NOT_SUPPORTED` when it does not.
+pub(super) async fn known(
+    host: &Host,
+    id: InstanceId,
+    (from, to): (&Disk, &Disk),
+    field: &str,
+) -> Result<()> {
+    let is_file = matches!(from.source, DiskSource::File(_));
+    let hypervisor = &host.hypervisor;
+    if !is_file || hypervisor.reads(id, from).await? || hypervisor.reads(id, to).await? {
+        return Ok(());
+    }
+    let why = "is not what the hypervisor takes it for, since a crash: power the guest off and on";
+    Err(not_while_on(field, why))
 }
 
 /// What this guest, or this hypervisor, cannot be given while it runs.

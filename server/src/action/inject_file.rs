@@ -42,10 +42,7 @@ impl Action for InjectFile {
     async fn run(&self, task: &mut Task) -> Result<()> {
         let (host, instance) = (task.host().clone(), self.instance);
         admitted(&host, Self::VERB, instance).await?;
-        let needed = [&guest::RUNS[..], &guest::WRITES[..]].concat();
-        guest::able(&host, instance, &needed)
-            .await
-            .map_err(|e| e.in_phase(Phase::Agent))?;
+        guest::writes_and_runs(&host, instance).await?;
         let part = inside::part_of(instance, &self.path);
         let write = WriteGuestFile {
             instance,

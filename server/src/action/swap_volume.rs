@@ -149,6 +149,7 @@ impl Action for SwapVolume {
         else {
             return Ok(());
         };
+        devices::known(&host, instance, (&from, &to), "disk_id").await?;
         if let Some(secret) = KeepSecret::of(instance, &self.volume) {
             task.run(secret).await?;
         }

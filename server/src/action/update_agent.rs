@@ -56,10 +56,7 @@ impl Action for UpdateAgent {
     async fn run(&self, task: &mut Task) -> Result<()> {
         let (host, instance) = (task.host().clone(), self.instance);
         admitted(&host, Self::VERB, instance).await?;
-        let needed = [&guest::RUNS[..], &guest::WRITES[..]].concat();
-        guest::able(&host, instance, &needed)
-            .await
-            .map_err(|e| e.in_phase(Phase::Agent))?;
+        guest::writes_and_runs(&host, instance).await?;
         let program = self.fetch(task).await?;
         task.run(UpdateFolder { instance }).await?;
         self.put(task, &program).await?;

@@ -1,12 +1,14 @@
 //! An image is made of a disk, and brought to where it was asked for.
 
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::{path::PathBuf, time::SystemTime};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::inside;
+use super::{
+    inside,
+    mirror::{Looks, end},
+};
 use crate::{
     domain::Format,
     error::{Error, Kind, Result},
@@ -18,9 +20,6 @@ use crate::{
     sys::file,
     task::{Cx, Step, cancelled},
 };
-
-/// How often a copy is asked how it stands: first soon, then at leisure.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// Copies a disk, whole, into a file of the instance's folder.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,7 +77,7 @@ impl CopyDisk {
         if self.frozen == Some(Thaw::OnceBegun) {
             inside::thaw(cx.host, self.instance).await?;
         }
-        let mut pause = LOOKS.0;
+        let mut looks = Looks::new(cx);
         loop {
             match cx.host.hypervisor.copied(self.instance).await? {
                 Copied::Done => return Ok(frozen),
@@ -86,16 +85,9 @@ impl CopyDisk {
                 Copied::Failed(why) => {
                     return Err(Error::internal(format!("the disk was not copied: {why}")));
                 }
-                Copied::Running { done, total } => {
-                    let total = Some(total).filter(|total| *total > 0);
-                    let amount = Amount::Bytes { done, total };
-                    cx.report.advance(Phase::Copy, "", Some(amount));
-                }
+                Copied::Running { done, total } => looks.tell(done, total),
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOKS.1),
-                () = cx.cancel.cancelled() => return Err(cancelled()),
-            }
+            looks.later().await?;
         }
     }
 
@@ -133,8 +125,10 @@ impl Step for CopyDisk {
     }
 
     async fn revert(&self, host: &Host) -> Result<()> {
-        if self.target.is_some() {
+        if let Some(target) = &self.target {
             host.hypervisor.abort_copy(self.instance).await?;
+            // Of a copy that a crash has cut at its begin, nothing is left but the work on the disk.
+            end(host, self.instance, target, false).await?;
         }
         file::remove(&self.file(host))
             .map_err(|e| Error::internal(format!("the copy cannot be removed: {e}")))

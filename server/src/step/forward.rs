@@ -6,7 +6,7 @@ use super::{
     definition::{domain_of, plan_of, write},
     inside::FreezeGuest,
     merge::MergeLayers,
-    mirror::PivotDisk,
+    mirror::{PivotDisk, has_pivoted},
     overlay::{OverlayDisk, is_on, wake},
     save::DiscardMemory,
     secret::ReplaceSecret,
@@ -77,7 +77,7 @@ async fn power(host: &Host, id: InstanceId) -> Result<PowerState> {
 async fn pivoted(host: &Host, step: PivotDisk) -> Result<Option<Forward>> {
     let id = step.instance;
     let on = is_on(power(host, id).await?);
-    if on && !host.hypervisor.reads(id, &step.to).await? {
+    if on && !has_pivoted(host, id, &step.to).await? {
         return Ok(None);
     }
     let (record, answer) = (step.record, None);
@@ -87,7 +87,7 @@ async fn pivoted(host: &Host, step: PivotDisk) -> Result<Option<Forward>> {
 async fn overlaid(host: &Host, step: OverlayDisk) -> Result<Option<Forward>> {
     let id = step.instance;
     let there = match (is_on(power(host, id).await?), &step.to.source) {
-        (true, _) => host.hypervisor.reads(id, &step.to).await?,
+        (true, _) => step.is_over(host).await?,
         (false, DiskSource::File(new)) => {
             new.try_exists().unwrap_or(true) && !layer::is_blank(new).await?
         }

@@ -32,7 +32,7 @@ const WORDS: usize = 300;
 /// What the agent must be able to do to run programs.
 pub const RUNS: [&str; 2] = ["guest-exec", "guest-exec-status"];
 /// What it must be able to do to write files.
-pub const WRITES: [&str; 3] = ["guest-file-open", "guest-file-write", "guest-file-close"];
+const WRITES: [&str; 3] = ["guest-file-open", "guest-file-write", "guest-file-close"];
 
 /// Looks whether the guest's agent is there and can do all of this, before anything is begun.
 ///
@@ -45,6 +45,15 @@ pub async fn able(host: &Host, guest: InstanceId, commands: &[&'static str]) -> 
         Some(command) => Err(HypervisorError::AgentLacks { guest, command }.into()),
         None => Ok(()),
     }
+}
+
+/// Looks whether the guest's agent can write a file and run a program, before anything is begun.
+///
+/// # Errors
+/// As [`able`].
+pub async fn writes_and_runs(host: &Host, guest: InstanceId) -> Result<()> {
+    let able = able(host, guest, &[&RUNS[..], &WRITES[..]].concat()).await;
+    able.map_err(|e| e.in_phase(Phase::Agent))
 }
 
 /// Runs a program inside the guest to its end.

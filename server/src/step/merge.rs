@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{
     forward::define,
-    mirror::{LOOKS, end, given_up, mirrored},
+    mirror::{Looks, end, given_up, mirrored},
     overlay::{is_on, pivot_down, wake},
     power::power,
 };
@@ -78,23 +78,16 @@ impl MergeLayers {
     /// Waits until the copy is done: a mirror when both sides are alike, else when it has ended.
     async fn copied(&self, cx: Cx<'_>) -> Result<()> {
         let top = matches!(self.merge, Merge::Top { .. });
-        let mut pause = LOOKS.0;
+        let mut looks = Looks::new(cx);
         loop {
             match mirrored(cx.host, self.instance, &self.to.target).await? {
                 Mirrored::Ready if top => return Ok(()),
                 Mirrored::None if top => return Err(given_up(self.instance)),
                 Mirrored::None => return Ok(()),
                 Mirrored::Ready => {}
-                Mirrored::Copying { done, total } => {
-                    let total = Some(total).filter(|total| *total > 0);
-                    let amount = Amount::Bytes { done, total };
-                    cx.report.advance(Phase::Copy, "", Some(amount));
-                }
+                Mirrored::Copying { done, total } => looks.tell(done, total),
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOKS.1),
-                () = cx.cancel.cancelled() => return Err(cancelled()),
-            }
+            looks.later().await?;
         }
     }
 

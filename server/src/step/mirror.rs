@@ -12,17 +12,49 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::Disk,
+    domain::{Disk, DiskSource},
     error::{Error, Kind, Result},
     host::Host,
     hypervisor::{HypervisorError, mirror::Mirrored},
     model::{Amount, InstanceId, InstanceRecord, Phase},
+    sys::open,
     task::{Cx, Step, cancelled},
 };
 
 /// How often a mirror is looked at: first soon, then at leisure.
-pub(super) const LOOKS: (Duration, Duration) =
-    (Duration::from_millis(20), Duration::from_millis(500));
+const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// Looks at a copy that QEMU makes, again and again: its caller is told how far it is, and may ask it to stop.
+pub(super) struct Looks<'a> {
+    cx: Cx<'a>,
+    pause: Duration,
+}
+
+impl<'a> Looks<'a> {
+    pub(super) fn new(cx: Cx<'a>) -> Self {
+        let pause = LOOKS.0;
+        Self { cx, pause }
+    }
+
+    /// So many bytes are copied, of so many if that is known.
+    pub(super) fn tell(&self, done: u64, total: u64) {
+        let total = Some(total).filter(|total| *total > 0);
+        let amount = Amount::Bytes { done, total };
+        self.cx.report.advance(Phase::Copy, "", Some(amount));
+    }
+
+    /// Returns when it is time for the next look.
+    ///
+    /// # Errors
+    /// Once the caller has asked to stop.
+    pub(super) async fn later(&mut self) -> Result<()> {
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => self.pause = (self.pause * 2).min(LOOKS.1),
+            () = self.cx.cancel.cancelled() => return Err(cancelled()),
+        }
+        Ok(())
+    }
+}
 
 /// Copies a disk's content, and keeps both sides alike.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,21 +77,14 @@ impl Step for MirrorDisk {
         let hypervisor = &cx.host.hypervisor;
         let begun = hypervisor.begin_mirror(self.instance, &self.to, self.bandwidth);
         begun.await?;
-        let mut pause = LOOKS.0;
+        let mut looks = Looks::new(cx);
         loop {
             match mirrored(cx.host, self.instance, &self.to.target).await? {
                 Mirrored::Ready => return Ok(()),
                 Mirrored::None => return Err(given_up(self.instance)),
-                Mirrored::Copying { done, total } => {
-                    let total = Some(total).filter(|total| *total > 0);
-                    let amount = Amount::Bytes { done, total };
-                    cx.report.advance(Phase::Copy, "", Some(amount));
-                }
+                Mirrored::Copying { done, total } => looks.tell(done, total),
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOKS.1),
-                () = cx.cancel.cancelled() => return Err(cancelled()),
-            }
+            looks.later().await?;
         }
     }
 
@@ -138,6 +163,27 @@ pub(super) async fn end(host: &Host, id: InstanceId, target: &str, pivot: bool) 
         pause = (pause * 2).min(LOOKS.1);
     }
     Ok(())
+}
+
+/// Whether the guest's emulator writes to the file or device that is behind the disk. Nobody on this host can tell of others.
+pub(super) async fn is_written(id: InstanceId, disk: &Disk) -> Result<bool> {
+    let (DiskSource::File(path) | DiskSource::Block(path)) = disk.source.clone() else {
+        return Ok(false);
+    };
+    let look = move || open::is_written(&path, &id.to_string());
+    let looked = tokio::task::spawn_blocking(look).await;
+    let looked = looked.map_err(|e| Error::internal(format!("nobody looked: {e}")))?;
+    looked.map_err(|e| Error::internal(format!("who writes to a disk cannot be seen: {e}")))
+}
+
+/// Whether the guest that is on goes on with the new side. A crash between QEMU's step over and the hypervisor's word of it
+/// leaves one that says that it does not; but without a mirror, nobody writes to a side that was given up.
+pub(super) async fn has_pivoted(host: &Host, id: InstanceId, to: &Disk) -> Result<bool> {
+    if host.hypervisor.reads(id, to).await? {
+        return Ok(true);
+    }
+    let mirror = mirrored(host, id, &to.target).await?;
+    Ok(mirror == Mirrored::None && is_written(id, to).await?)
 }
 
 pub(super) fn given_up(instance: InstanceId) -> Error {

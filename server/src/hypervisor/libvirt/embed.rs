@@ -6,6 +6,8 @@
 //! (or `XDG_RUNTIME_DIR`): libvirt keeps a little of it outside the root.
 //! What is behind a guest's disks is given to QEMU's user by libvirt when the guest starts, and back to root when it ends.
 
+mod mend;
+
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write},
@@ -82,6 +84,7 @@ impl Root {
         make.create(&folder).map_err(at(&folder))?;
         let file = folder.join("qemu.conf");
         write(&file, &configuration(&path)).map_err(at(&file))?;
+        mend::all(&path);
         Ok(Self { path, _lock: lock })
     }
 

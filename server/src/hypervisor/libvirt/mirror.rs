@@ -63,8 +63,8 @@ impl Mirrors for Libvirt {
                 return Ok(());
             }
             match ffi::mirror::end(&domain, &target, pivot).map_err(Fault::from) {
-                // It has ended by itself meanwhile.
-                Err(fault) if fault.is(ErrorNumber::OperationInvalid) && !pivot => Ok(()),
+                // It is ending, or has ended by itself meanwhile.
+                Err(fault) if is_over(&fault) && !pivot => Ok(()),
                 ended => ended,
             }
         };
@@ -91,6 +91,10 @@ impl Mirrors for Libvirt {
         };
         self.call(call, reads).await
     }
+}
+
+fn is_over(fault: &Fault) -> bool {
+    fault.is(ErrorNumber::OperationInvalid) || fault.is(ErrorNumber::InvalidArg)
 }
 
 fn xml_of(disk: &Disk) -> String {
