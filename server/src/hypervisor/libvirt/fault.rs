@@ -49,6 +49,14 @@ impl Fault {
         }
     }
 
+    /// Whether libvirt's words hold these.
+    pub(super) fn says(&self, words: &str) -> bool {
+        match self {
+            Self::Libvirt(e) => e.message().contains(words),
+            Self::Ours(_) => false,
+        }
+    }
+
     /// Whether it was the connection that failed, not the call.
     pub(super) fn is_loss(&self) -> bool {
         match self {

@@ -198,6 +198,11 @@ pub(super) enum Did {
     Change,
 }
 
+/// QEMU's words, which libvirt hands on.
+const PORT_TAKEN: &str = "Failed to find an available port";
+/// Each look finds another port; so many in a row are not lost by chance.
+const PORTS_TRIED: u32 = 5;
+
 /// `virDomainCreateWithFlags`
 pub(super) fn start(conn: &Connect, id: InstanceId, mode: StartMode) -> Result<Did, Fault> {
     let domain = must(ours(conn, id)?, id)?;
@@ -208,7 +213,7 @@ pub(super) fn start(conn: &Connect, id: InstanceId, mode: StartMode) -> Result<D
         StartMode::Running => sys::VIR_DOMAIN_NONE,
         StartMode::Paused => sys::VIR_DOMAIN_START_PAUSED,
     };
-    match domain.create_with_flags(flags).map_err(Fault::from) {
+    match create(&domain, flags) {
         // Another's start was faster.
         Err(fault) if fault.is(ErrorNumber::OperationInvalid) && domain.is_active()? => {
             Ok(Did::Nothing)
@@ -220,6 +225,19 @@ pub(super) fn start(conn: &Connect, id: InstanceId, mode: StartMode) -> Result<D
             Ok(Did::Change)
         }
         done => done.map(|_| Did::Change),
+    }
+}
+
+/// `virDomainCreateWithFlags`, again when the port of the guest's screen was taken between libvirt's look and QEMU's: by
+/// another hypervisor's guests, say, which share the host's ports.
+pub(super) fn create(domain: &Handle, flags: sys::virDomainCreateFlags) -> Result<(), Fault> {
+    let mut left = PORTS_TRIED;
+    loop {
+        left -= 1;
+        match domain.create_with_flags(flags).map_err(Fault::from) {
+            Err(fault) if left > 0 && fault.says(PORT_TAKEN) => {}
+            done => return done.map(drop),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     Call, Kind, Libvirt,
     fault::Fault,
     ffi,
-    guest::{Did, must, ours, unreadable, wrong_state},
+    guest::{Did, create, must, ours, unreadable, wrong_state},
     repoint::{Moved, repointed},
 };
 use crate::{
@@ -116,7 +116,7 @@ fn restore(conn: &Connect, id: InstanceId) -> Result<Did, Fault> {
     if !domain.has_managed_save(0)? {
         return Err(wrong_state(id, "domain has nothing saved"));
     }
-    domain.create_with_flags(sys::VIR_DOMAIN_NONE)?;
+    create(&domain, sys::VIR_DOMAIN_NONE)?;
     Ok(Did::Change)
 }
 
