@@ -110,7 +110,12 @@ impl Action for AttachInterface {
         let device = devices::interface(&domain, self.vif.id.as_str())?;
         task.run(RedefineGuest::new(&host, domain)).await?;
         if devices::is_on(standing.power) {
-            task.run(AttachDevice { instance, device }).await?;
+            let attach = AttachDevice {
+                instance,
+                device,
+                record: Some(Box::new(record.clone())),
+            };
+            task.run(attach).await?;
         }
         task.keep(record);
         Ok(())

@@ -208,7 +208,12 @@ impl Action for AttachVolume {
             }
             task.run(RedefineGuest::new(&host, domain)).await?;
             if on {
-                task.run(AttachDevice { instance, device }).await?;
+                let attach = AttachDevice {
+                    instance,
+                    device,
+                    record: Some(Box::new(record.clone())),
+                };
+                task.run(attach).await?;
             }
             task.keep(record);
         }

@@ -154,7 +154,12 @@ impl Resize {
         let (from, to) = (old.memory, self.flavor.memory);
         if to > from {
             let device = Device::Memory(MemoryModule { from, to });
-            task.run(AttachDevice { instance, device }).await?;
+            let attach = AttachDevice {
+                instance,
+                device,
+                record: None,
+            };
+            task.run(attach).await?;
         }
         Ok(())
     }

@@ -359,3 +359,50 @@ async fn a_swap_is_finished_once_its_pivot_was_begun_and_undone_before() {
         assert_eq!(volume, expected, "cut after step {nth}");
     }
 }
+
+#[tokio::test]
+async fn an_attach_is_finished_once_the_guest_has_the_device_and_undone_before() {
+    let t = TestHost::new().await;
+    let id = t.spawned(t.spec()).await;
+    let location = t.file("vol", &[0; 1 << 20]).location;
+    let disk: DiskId = "vol".parse().unwrap();
+    let source = Volume {
+        id: VolumeId::random(),
+        target: VolumeTarget::Local {
+            path: location.strip_prefix("file://").unwrap().into(),
+        },
+        read_only: false,
+        shared: false,
+        serial: None,
+        format: DiskFormat::Raw,
+        discard: false,
+        qos: Qos::default(),
+        seen: None,
+    };
+    for (nth, disks, state) in [
+        (0, 0, OperationState::Failed),
+        (1, 1, OperationState::Succeeded),
+    ] {
+        let action = AttachVolume {
+            instance: id,
+            device: BlockDevice {
+                id: disk.clone(),
+                device_name: None,
+                bus: None,
+                boot_index: None,
+                source: BlockSource::Volume(Box::new(source.clone())),
+            },
+        };
+        let mut task = t.task(&action).await.failing_at(nth);
+        action.run(&mut task).await.unwrap_err();
+        let operation = task.report().record().id;
+        let next = recovered(&t).await;
+        assert_eq!(record(&next, operation).await.state, state);
+        let instance = next.host.store.instance(id).unwrap();
+        assert_eq!(
+            instance.spec.block_devices.len(),
+            disks,
+            "cut after step {nth}"
+        );
+    }
+}

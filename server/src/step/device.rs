@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Kind, Result},
     host::Host,
     hypervisor::device::Detached,
-    model::{Bytes, InstanceId, Phase, PowerState},
+    model::{Bytes, InstanceId, InstanceRecord, Phase, PowerState},
     task::{Cx, Step, cancelled},
 };
 
@@ -42,6 +42,10 @@ pub struct AttachDevice {
     pub instance: InstanceId,
     /// What.
     pub device: Device,
+    /// The instance as it is with it, where nothing comes after: a crash then finds it done once the guest has it. A guest
+    /// that does not let go of it could not be brought back to where it was.
+    #[serde(default)]
+    pub record: Option<Box<InstanceRecord>>,
 }
 
 #[async_trait]

@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     definition::{domain_of, plan_of, write},
+    device::AttachDevice,
     inside::FreezeGuest,
     merge::MergeLayers,
     mirror::{PivotDisk, has_pivoted},
@@ -15,6 +16,7 @@ use crate::{
     domain::DiskSource,
     error::{Error, Result},
     host::Host,
+    hypervisor::HypervisorError,
     image::layer,
     model::{InstanceId, InstanceRecord, PowerState},
     store::BegunStep,
@@ -44,6 +46,8 @@ pub async fn forward(host: &Host, rows: &[BegunStep]) -> Result<Option<Forward>>
         merged(host, step).await?
     } else if let Some(step) = find::<ReplaceSecret>(rows)? {
         step.forward(host).await?
+    } else if let Some(step) = find::<AttachDevice>(rows)? {
+        attached(host, step).await?
     } else if let Some(step) = find::<DiscardMemory>(rows)? {
         return discarded(host, step).await.map(Some);
     } else {
@@ -123,6 +127,20 @@ async fn merged(host: &Host, step: MergeLayers) -> Result<Option<Forward>> {
         record: step.record,
         answer: Some(step.answer),
     }))
+}
+
+/// A guest that has a device already may not let go of it.
+async fn attached(host: &Host, step: AttachDevice) -> Result<Option<Forward>> {
+    let Some(record) = step.record else {
+        return Ok(None);
+    };
+    let there = match host.hypervisor.has(step.instance, &step.device).await {
+        Ok(there) => there,
+        Err(HypervisorError::NotFound(_)) => false,
+        Err(e) => return Err(e.into()),
+    };
+    let (record, answer) = (*record, None);
+    Ok(there.then_some(Forward { record, answer }))
 }
 
 /// Gives an instance the definition that goes with its record.
