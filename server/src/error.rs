@@ -158,6 +158,11 @@ impl Error {
         self.0.kind == Kind::Unavailable || self.0.details.retry_after.is_some()
     }
 
+    /// Whether nobody can be asked at all now: that says nothing of what was asked about.
+    pub fn is_away(&self) -> bool {
+        self.0.kind == Kind::Unavailable
+    }
+
     /// The stable reason, UPPER_SNAKE.
     pub fn reason(&self) -> &str {
         &self.0.reason

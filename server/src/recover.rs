@@ -21,11 +21,12 @@ mod guests;
 mod tests;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use futures::{TryStreamExt, stream};
 use tracing::{error, info, warn};
 
 pub use guests::bring_back;
@@ -44,6 +45,13 @@ use crate::{
     step, sys,
     task::{Reporter, Task},
 };
+
+/// Instances whose unfinished operations are looked after at the same time.
+const AT_ONCE: usize = 8;
+
+/// How often a guest is looked at that somebody is at work on.
+const LOOKS: u32 = 10;
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Writes the books of claims and of images in use anew from the store. Needs no hypervisor.
 pub fn books(host: &Host) {
@@ -70,19 +78,19 @@ pub async fn run(host: &Arc<Host>) -> Result<()> {
     }
     host.hypervisor.settle().await?;
     host.learn_totals().await?;
+    let mut unsettled: HashMap<_, Vec<_>> = HashMap::new();
     for record in host.store.unsettled().await? {
-        let (id, verb) = (record.id, record.verb);
-        info!(operation = %id, verb = verb.as_str(), "found unfinished");
-        match verb {
-            Verb::Spawn => spawn(host, record).await?,
-            Verb::Destroy => destroy(host, record).await?,
-            Verb::PullImage | Verb::RemoveImage | Verb::PruneImages => {
-                host.store.settle(interrupted(record), None).await?;
-            }
-            Verb::HostPowerAction => host.store.settle(powered(record)?, None).await?,
-            _ => change(host, record).await?,
-        }
+        unsettled.entry(record.instance).or_default().push(record);
     }
+    // One that is slow to be undone holds up no other's.
+    let each = stream::iter(unsettled.into_values().map(Ok::<_, Error>));
+    each.try_for_each_concurrent(AT_ONCE, async |records| {
+        for record in records {
+            settle(host, record).await?;
+        }
+        Ok(())
+    })
+    .await?;
     let held = left_over(host).await?;
     if let Err(e) = host.sweep_secrets(|id| held.contains(&id)).await {
         match e.passes() {
@@ -91,6 +99,21 @@ pub async fn run(host: &Arc<Host>) -> Result<()> {
         }
     }
     strangers(host).await
+}
+
+/// Finishes or undoes one operation.
+async fn settle(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
+    let (id, verb) = (record.id, record.verb);
+    info!(operation = %id, verb = verb.as_str(), "found unfinished");
+    match verb {
+        Verb::Spawn => spawn(host, record).await,
+        Verb::Destroy => destroy(host, record).await,
+        Verb::PullImage | Verb::RemoveImage | Verb::PruneImages => {
+            Ok(host.store.settle(interrupted(record), None).await?)
+        }
+        Verb::HostPowerAction => Ok(host.store.settle(powered(record)?, None).await?),
+        _ => change(host, record).await,
+    }
 }
 
 /// Removes what changes kept for their way back, where a crash came between their good end and that. Answers which
@@ -152,25 +175,22 @@ async fn spawn(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
     }
     match take_back(host, &record).await {
         Ok(()) => Ok(host.store.settle(interrupted(record), None).await?),
-        Err(e) if e.passes() => Err(e),
+        Err(e) if e.is_away() => Err(e),
         Err(e) => leave(host, record, &e).await,
     }
 }
 
 /// Takes back a change of an instance that is there.
 async fn change(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
-    if record.state == OperationState::Running
-        && let Some(forward) = step::forward(host, &host.store.steps(record.id).await?).await?
-    {
-        let instance = forward.record;
-        info!(operation = %record.id, instance = %instance.spec.id, "what cannot be taken back is finished");
-        let ended = OperationRecord {
-            state: OperationState::Succeeded,
-            ended: Some(SystemTime::now()),
-            answer: record.answer.or(forward.answer),
-            ..record
-        };
-        return Ok(host.store.settle(ended, Some(instance)).await?);
+    let forward = match record.state {
+        OperationState::Running => forward(host, &record).await,
+        _ => Ok(None),
+    };
+    match forward {
+        Ok(Some(forward)) => return finish(host, record, forward).await,
+        Ok(None) => {}
+        Err(e) if e.is_away() => return Err(e),
+        Err(e) => return leave(host, record, &e).await,
     }
     match take_back(host, &record).await {
         Ok(()) => {
@@ -188,9 +208,35 @@ async fn change(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
             host.hypervisor.reread();
             Ok(())
         }
-        Err(e) if e.passes() => Err(e),
+        Err(e) if e.is_away() => Err(e),
         Err(e) => leave(host, record, &e).await,
     }
+}
+
+/// What [`step::forward`] says, once nobody is at work on the guest any more; one that hangs is not waited for.
+async fn forward(host: &Host, record: &OperationRecord) -> Result<Option<step::Forward>> {
+    let rows = host.store.steps(record.id).await?;
+    let mut looks = 1;
+    loop {
+        match step::forward(host, &rows).await {
+            Err(e) if e.passes() && !e.is_away() && looks < LOOKS => looks += 1,
+            found => return found,
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Ends an operation well of which nothing is left to do.
+async fn finish(host: &Host, record: OperationRecord, forward: step::Forward) -> Result<()> {
+    let instance = forward.record;
+    info!(operation = %record.id, instance = %instance.spec.id, "what cannot be taken back is finished");
+    let ended = OperationRecord {
+        state: OperationState::Succeeded,
+        ended: Some(SystemTime::now()),
+        answer: record.answer.or(forward.answer),
+        ..record
+    };
+    Ok(host.store.settle(ended, Some(instance)).await?)
 }
 
 /// Ends an operation that cannot be undone. Its steps stay written down and its instance listed, for a destroy or the
@@ -252,7 +298,7 @@ async fn destroy(host: &Arc<Host>, record: OperationRecord) -> Result<()> {
         let mut task = Task::new(host.clone(), ended.id, report, cancel);
         match (Destroy { instance }).run(&mut task).await {
             Ok(()) => {}
-            Err(e) if e.passes() => return Err(e),
+            Err(e) if e.is_away() => return Err(e),
             Err(e) => {
                 // The instance stays listed, and may be destroyed again; nobody else waits for that.
                 error!(operation = %ended.id, %instance, error = %e, "a destroy cannot be finished");

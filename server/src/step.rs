@@ -28,7 +28,7 @@ pub use definition::{RedefineGuest, domain_of, plan_of};
 pub use device::{AttachDevice, DetachDevice, Pace, ResizeDisk};
 pub use disks::{CreateDisks, CreatedDisks, WriteConfigDrive};
 pub use export::{CopyDisk, PlaceImage, Thaw, UploadImage};
-pub use forward::forward;
+pub use forward::{Forward, forward};
 pub use guest::{DefineGuest, StartGuest};
 pub use image::{FetchImage, Fetched};
 pub use inside::{FreezeGuest, UpdateFolder, WriteGuestFile};

@@ -121,6 +121,8 @@ const REVERT_PAUSE: Duration = Duration::from_millis(200);
 const REVERT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Tries of a revert that fails for another reason than an absent or overloaded hypervisor.
 const REVERT_TRIES: u32 = 4;
+/// Tries while it is overloaded, or somebody is at work on the guest, some 40 s: a guest that hangs is not waited for.
+const REVERT_WAITS: u32 = 12;
 
 impl Task {
     /// A run that has begun nothing.
@@ -274,14 +276,15 @@ impl Task {
     }
 
     async fn revert(&self, begun: &Begun) -> Result<()> {
-        let (mut pause, mut tries) = (REVERT_PAUSE, 0);
+        let (mut pause, mut tries, mut waits) = (REVERT_PAUSE, 0, 0);
         loop {
             let span = debug_span!("undo", step = begun.step.name());
             let Err(e) = begun.step.undo(&self.host).instrument(span).await else {
                 return Ok(());
             };
             tries += u32::from(!e.passes());
-            if tries >= REVERT_TRIES {
+            waits += u32::from(e.passes() && !e.is_away());
+            if tries >= REVERT_TRIES || waits >= REVERT_WAITS {
                 error!(operation = %self.operation, step = begun.step.name(), error = %e, "cannot be taken back");
                 return Err(e.with("step", begun.step.name()));
             }

@@ -154,9 +154,6 @@ impl Libvirt {
             (None, ConnectTo::Uri(uri)) => uri.as_str().into(),
             (None, ConnectTo::Embedded { .. }) => unreachable!("an embedded root was taken"),
         };
-        if let Some(root) = &root {
-            settle::forget_unborn(root.path());
-        }
         let slow = Size {
             workers: settings.workers.max(1),
             queue: SLOW_QUEUE,

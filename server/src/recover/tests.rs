@@ -360,49 +360,56 @@ async fn a_swap_is_finished_once_its_pivot_was_begun_and_undone_before() {
     }
 }
 
+fn attach(t: &TestHost, instance: InstanceId) -> AttachVolume {
+    let location = t.file("vol", &[0; 1 << 20]).location;
+    let path = location.strip_prefix("file://").unwrap().into();
+    AttachVolume {
+        instance,
+        device: BlockDevice {
+            id: "vol".parse().unwrap(),
+            device_name: None,
+            bus: None,
+            boot_index: None,
+            source: BlockSource::Volume(Box::new(volume(VolumeTarget::Local { path }))),
+        },
+    }
+}
+
 #[tokio::test]
 async fn an_attach_is_finished_once_the_guest_has_the_device_and_undone_before() {
     let t = TestHost::new().await;
     let id = t.spawned(t.spec()).await;
-    let location = t.file("vol", &[0; 1 << 20]).location;
-    let disk: DiskId = "vol".parse().unwrap();
-    let source = Volume {
-        id: VolumeId::random(),
-        target: VolumeTarget::Local {
-            path: location.strip_prefix("file://").unwrap().into(),
-        },
-        read_only: false,
-        shared: false,
-        serial: None,
-        format: DiskFormat::Raw,
-        discard: false,
-        qos: Qos::default(),
-        seen: None,
-    };
     for (nth, disks, state) in [
         (0, 0, OperationState::Failed),
         (1, 1, OperationState::Succeeded),
     ] {
-        let action = AttachVolume {
-            instance: id,
-            device: BlockDevice {
-                id: disk.clone(),
-                device_name: None,
-                bus: None,
-                boot_index: None,
-                source: BlockSource::Volume(Box::new(source.clone())),
-            },
-        };
+        let action = attach(&t, id);
         let mut task = t.task(&action).await.failing_at(nth);
         action.run(&mut task).await.unwrap_err();
         let operation = task.report().record().id;
         let next = recovered(&t).await;
         assert_eq!(record(&next, operation).await.state, state);
         let instance = next.host.store.instance(id).unwrap();
-        assert_eq!(
-            instance.spec.block_devices.len(),
-            disks,
-            "cut after step {nth}"
-        );
+        let devices = &instance.spec.block_devices;
+        assert_eq!(devices.len(), disks, "cut after step {nth}");
     }
+}
+
+#[tokio::test]
+async fn a_guest_that_somebody_is_at_work_on_for_good_keeps_no_server_from_starting() {
+    let t = TestHost::new().await;
+    let id = t.spawned(t.spec()).await;
+    let action = attach(&t, id);
+    let mut task = t.task(&action).await.failing_at(1);
+    action.run(&mut task).await.unwrap_err();
+    let operation = task.report().record().id;
+    t.fake.fail("has", Times::Always, HypervisorError::Busy);
+    let next = recovered(&t).await;
+    let left = record(&next, operation).await;
+    assert_eq!(left.state, OperationState::Failed);
+    assert!(left.error.unwrap().fields().contains_key("undo_failed"));
+    t.fake.heal();
+    let later = recovered(&next).await;
+    let instance = later.host.store.instance(id).unwrap();
+    assert_eq!(instance.spec.block_devices.len(), 0, "it is taken back");
 }

@@ -52,31 +52,6 @@ pub(super) async fn run(libvirt: &Libvirt) -> Result<()> {
     end_strays(libvirt, root).await
 }
 
-/// Forgets, before the driver opens, guests whose start was cut before libvirt wrote down their process.
-///
-/// libvirt takes such a note for a guest that runs, looks after it no further because it has no process, and leaves its
-/// start's job open for good: whatever is asked of the guest waits for that. Without the note the guest is off, and its
-/// emulator, where there is one, is a stray.
-pub(super) fn forget_unborn(root: &Path) {
-    let folder = status_folder(root);
-    for name in with_status(&folder) {
-        let note = status(&folder, &name);
-        if !fs::read_to_string(&note).is_ok_and(|text| is_unborn(&text)) {
-            continue;
-        }
-        match fs::remove_file(&note) {
-            Ok(()) => info!(name, "forgot a start that an earlier life did not finish"),
-            Err(e) => warn!(name, error = %e, "cannot forget an unfinished start"),
-        }
-    }
-}
-
-fn is_unborn(note: &str) -> bool {
-    let rest = note.split_once("<domstatus ").map(|(_, rest)| rest);
-    let tag = rest.and_then(|rest| rest.split_once('>'));
-    tag.is_some_and(|(tag, _)| tag.split_ascii_whitespace().any(|word| word == "pid='0'"))
-}
-
 async fn adopt(libvirt: &Libvirt, root: &Path) -> Result<()> {
     let limit = Instant::now() + ADOPTION_LIMIT;
     let mut look = interval(LOOK_AGAIN);
@@ -185,20 +160,4 @@ fn active(conn: &Connect, folder: &Path) -> Result<HashMap<String, Option<i32>>,
         known.insert(name, pid);
     }
     Ok(known)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_start_without_a_process_is_known_by_its_note() {
-        let note = |pid: &str| {
-            format!("<!--\nx\n-->\n\n<domstatus state='paused' reason='starting up' pid='{pid}'>\n")
-        };
-        assert!(is_unborn(&note("0")));
-        assert!(!is_unborn(&note("6204")));
-        assert!(!is_unborn("<domstatus state='running'><vcpu pid='0'/>"));
-        assert!(!is_unborn(""));
-    }
 }

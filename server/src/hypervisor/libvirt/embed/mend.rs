@@ -1,4 +1,9 @@
-//! What a crash has left half written of a job on a guest's disk, set right before libvirt reads it.
+//! What a crash has left half written of a guest, set right before libvirt reads it.
+//!
+//! libvirt writes the status of a guest that starts before there is a process, and again when it knows that. It takes the
+//! first for a guest that runs, looks after it no further because it has no process, and leaves the start's job open for
+//! good: whatever is asked of the guest waits for that. So that status is removed: then the guest is off, and its
+//! emulator, where there is one, is a stray.
 //!
 //! libvirt writes a guest's status before it asks QEMU to begin a job, and once more when QEMU has answered: what the job
 //! needs for its end is in the second only. A process that dies between the two leaves the first, and QEMU at work.
@@ -30,10 +35,8 @@ pub(super) fn all(root: &Path) {
     let files = listed.filter_map(|entry| Some(entry.ok()?.path()));
     for file in files.filter(|file| file.extension().is_some_and(|of| of == "xml")) {
         match one(&file) {
-            Ok(true) => {
-                info!(file = %file.display(), "a job that a crash left half begun is ended");
-            }
-            Ok(false) => {}
+            Ok(Some(what)) => info!(file = %file.display(), what),
+            Ok(None) => {}
             Err(e) => {
                 warn!(file = %file.display(), error = %e, "the status of a guest is left as it is");
             }
@@ -41,17 +44,28 @@ pub(super) fn all(root: &Path) {
     }
 }
 
-/// Whether there was anything to do.
-fn one(file: &Path) -> io::Result<bool> {
-    let Some(mended) = mended(&fs::read_to_string(file)?) else {
-        return Ok(false);
+/// What was done, if there was anything to do.
+fn one(file: &Path) -> io::Result<Option<&'static str>> {
+    let status = fs::read_to_string(file)?;
+    if is_unborn(&status) {
+        fs::remove_file(file)?;
+        return Ok(Some("a start that a crash cut is forgotten"));
+    }
+    let Some(mended) = mended(&status) else {
+        return Ok(None);
     };
     let part = file.with_extension("part");
     fs::write(&part, mended)?;
     let mode = fs::metadata(file)?.permissions().mode();
     fs::set_permissions(&part, fs::Permissions::from_mode(mode))?;
     fs::rename(part, file)?;
-    Ok(true)
+    Ok(Some("a job that a crash left half begun is ended"))
+}
+
+/// Whether there was no process yet.
+fn is_unborn(status: &str) -> bool {
+    let read = Element::parse(status);
+    read.is_ok_and(|read| read.attribute("pid") == Some("0"))
 }
 
 fn mended(status: &str) -> Option<String> {
@@ -135,6 +149,27 @@ mod tests {
         let found = mended(&status("", "", held)).unwrap();
         assert!(found.contains("<job type='none'/>\n"), "{found}");
         assert_eq!(mended(&found), None);
+    }
+
+    #[test]
+    fn a_start_without_a_process_is_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = settle::status_folder(root.path());
+        fs::create_dir_all(&folder).unwrap();
+        let note = |pid: &str| {
+            format!(
+                "<!--\nx\n-->\n\n<domstatus state='paused' reason='starting up' pid='{pid}'>\n</domstatus>\n"
+            )
+        };
+        for (name, text) in [("a.xml", note("0")), ("b.xml", note("6204"))] {
+            fs::write(folder.join(name), text).unwrap();
+        }
+        all(root.path());
+        assert!(!folder.join("a.xml").try_exists().unwrap());
+        assert_eq!(
+            fs::read_to_string(folder.join("b.xml")).unwrap(),
+            note("6204")
+        );
     }
 
     #[test]
