@@ -86,7 +86,16 @@ pub async fn run(host: &Arc<Host>) -> Result<()> {
     let each = stream::iter(unsettled.into_values().map(Ok::<_, Error>));
     each.try_for_each_concurrent(AT_ONCE, async |records| {
         for record in records {
+            let id = record.id;
+            // The end of a later one may have made it stale.
+            if record.state.is_final() && host.store.steps(id).await?.is_empty() {
+                continue;
+            }
             settle(host, record).await?;
+            // What came before is not taken back beneath it.
+            if !host.store.steps(id).await?.is_empty() {
+                break;
+            }
         }
         Ok(())
     })

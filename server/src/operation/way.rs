@@ -3,7 +3,7 @@
 use tokio::sync::{MutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Operations, RequestKey};
+use super::{Gate, Operations, RequestKey};
 use crate::{
     action::Action,
     error::Result,
@@ -31,7 +31,9 @@ impl Operations {
             let holder = action.instance().filter(|_| A::VERB == Verb::Destroy);
             let holder = holder.and_then(|instance| self.giving_way(instance));
             match holder {
-                Some((cancel, holder)) if refused.reason() == "OPERATION_PENDING" => {
+                Some((cancel, holder))
+                    if refused.reason() == "OPERATION_PENDING" && self.is_open() =>
+                {
                     // Others come through the door meanwhile.
                     drop(door);
                     cancel.cancel();
@@ -40,6 +42,11 @@ impl Operations {
                 _ => return Err(refused),
             }
         }
+    }
+
+    /// Whether anything may begin: who gives way to nothing is stopped for nothing.
+    fn is_open(&self) -> bool {
+        self.registry.lock().gate == Gate::Open && self.make_way(false).is_ok()
     }
 
     fn giving_way(

@@ -63,8 +63,8 @@ impl Step for SetAside {
 
     async fn apply(&self, cx: Cx<'_>) -> Result<()> {
         let folder = cx.host.paths.instance(self.instance);
+        // Those of other operations stay: one may have to be taken back yet.
         let set = || {
-            remove(&folder)?;
             for (name, _) in self.files.iter().filter(|(_, there)| *there) {
                 std::fs::rename(folder.join(name), folder.join(self.aside(name)))?;
             }

@@ -94,9 +94,10 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
     let missing = MIGRATIONS
         .get(done..)
         .ok_or(StoreError::Newer { found, known })?;
-    for migration in missing {
-        connection.execute_batch(&format!("BEGIN; {migration} COMMIT;"))?;
+    // The number goes with what it tells of: a crash leaves both or neither.
+    for (version, migration) in (done + 1..).zip(missing) {
+        let step = format!("BEGIN; {migration} PRAGMA user_version = {version}; COMMIT;");
+        connection.execute_batch(&step)?;
     }
-    connection.pragma_update(None, "user_version", known)?;
     Ok(())
 }

@@ -79,3 +79,20 @@ async fn what_is_owed_stays_owed_while_changes_fail() {
     assert_eq!(power(&next, instance).await, PowerState::Running);
     assert!(next.host.store.half_changed().await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn what_a_later_change_that_is_finished_at_the_start_makes_stale_is_kept_and_not_taken_back()
+{
+    let t = TestHost::new().await;
+    let instance = owing(&t).await;
+    let action = attach(&t, instance);
+    let mut task = t.task(&action).await.failing_at(1);
+    action.run(&mut task).await.unwrap_err();
+    let later = task.report().record().id;
+    t.fake.heal();
+    let next = recovered(&t).await;
+    assert_eq!(record(&next, later).await.state, OperationState::Succeeded);
+    assert_eq!(power(&next, instance).await, PowerState::Paused);
+    let kept = next.host.store.half_changed().await.unwrap();
+    assert!(kept.contains(&instance), "its way back is not tidied away");
+}
