@@ -21,7 +21,7 @@ mod save;
 mod secret;
 pub mod vifs;
 
-pub use again::{found, moved};
+pub use again::{found, has_moved, places};
 pub use aside::SetAside;
 pub use claim::{ClaimResources, ClaimRoot};
 pub use definition::{RedefineGuest, domain_of, plan_of};

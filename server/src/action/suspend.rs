@@ -6,7 +6,10 @@ use super::{Action, standing::admitted};
 use crate::{
     error::Result,
     model::{InstanceId, Phase, Verb, Wanted},
-    step::{PlugVifs, RedefineGuest, RestoreGuest, SaveGuest, domain_of, found, moved, plan_of},
+    step::{
+        PlugVifs, RedefineGuest, RestoreGuest, SaveGuest, domain_of, found, has_moved, places,
+        plan_of,
+    },
     task::Task,
 };
 
@@ -62,12 +65,12 @@ impl Action for Resume {
         let record = found(&host, &standing.record).await?;
         let plan = plan_of(&host, &record).await?;
         let plugged = task.run(PlugVifs::again(&plan)).await?;
-        let moved = moved(&standing.record, &record, &plan);
-        if !moved.is_empty() {
+        let places = places(&record, &plan);
+        if has_moved(&standing.record, &record) {
             let domain = domain_of(&host, &record, &plan, &plugged).await?;
             task.run(RedefineGuest::new(&host, domain)).await?;
         }
-        task.run(RestoreGuest { instance, moved }).await?;
+        task.run(RestoreGuest { instance, places }).await?;
         task.report().mark(Phase::Running, "the guest runs");
         task.keep(record.started(Wanted::Running));
         Ok(())

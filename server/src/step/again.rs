@@ -25,16 +25,22 @@ pub async fn found(host: &Host, record: &InstanceRecord) -> Result<InstanceRecor
     Ok(record)
 }
 
-/// Those of an instance's disks that have another place than before.
-pub fn moved(before: &InstanceRecord, now: &InstanceRecord, plan: &Plan) -> Vec<Moved> {
-    let places = before.spec.block_devices.iter().map(place);
-    let both = places.zip(&now.spec.block_devices);
-    let moved = both.filter_map(|(was, device)| {
+/// Whether one of an instance's disks has another place than before.
+pub fn has_moved(before: &InstanceRecord, now: &InstanceRecord) -> bool {
+    let places = |record: &InstanceRecord| {
+        let devices = record.spec.block_devices.iter();
+        devices.map(place).collect::<Vec<_>>()
+    };
+    places(before) != places(now)
+}
+
+/// Where the block devices of this host are that an instance has, each by its name in the guest.
+pub fn places(now: &InstanceRecord, plan: &Plan) -> Vec<Moved> {
+    let placed = now.spec.block_devices.iter().filter_map(|device| {
         let disk = plan.disks.iter().find(|disk| disk.id == device.id)?;
-        let is = place(device).filter(|is| Some(is) != was.as_ref())?;
-        Some((disk.target.clone(), is))
+        Some((disk.target.clone(), place(device)?))
     });
-    moved.collect()
+    placed.collect()
 }
 
 /// Where a block device of this host was found.
@@ -45,11 +51,12 @@ fn place(device: &BlockDevice) -> Option<PathBuf> {
     seen.path.clone()
 }
 
-/// Has the saved memory of a guest, if there is any, come back with disks where they are now.
-pub(super) async fn repoint(host: &Host, id: InstanceId, moved: &[Moved]) -> Result<()> {
-    match moved.is_empty() {
+/// Has the saved memory of a guest, if there is any, come back with disks where they are now. All of them, also those that
+/// the record has at the same place: an earlier way back may have left the memory with another.
+pub(super) async fn repoint(host: &Host, id: InstanceId, places: &[Moved]) -> Result<()> {
+    match places.is_empty() {
         true => Ok(()),
-        false => Ok(host.hypervisor.repoint(id, moved).await?),
+        false => Ok(host.hypervisor.repoint(id, places).await?),
     }
 }
 
@@ -58,10 +65,9 @@ pub(super) async fn repoint(host: &Host, id: InstanceId, moved: &[Moved]) -> Res
 pub(super) async fn start(host: &Host, id: InstanceId, mode: StartMode) -> Result<()> {
     if let Some(before) = host.store.instance(id) {
         let now = found(host, &before).await?;
-        let moved = moved(&before, &now, &plan_of(host, &now).await?);
-        if !moved.is_empty() {
+        repoint(host, id, &places(&now, &plan_of(host, &now).await?)).await?;
+        if has_moved(&before, &now) {
             define(host, &now).await?;
-            repoint(host, id, &moved).await?;
             host.store.put_instance(now).await?;
         }
     }

@@ -110,10 +110,9 @@ impl Step for SaveGuest {
 pub struct RestoreGuest {
     /// Which one.
     pub instance: InstanceId,
-    /// Its disks that are not where they were when it was saved: by their names in the guest, the block devices that they
-    /// are now. They stay there on the way back.
-    #[serde(default)]
-    pub moved: Vec<Moved>,
+    /// By their names in the guest, the block devices that its disks are now. Its memory keeps them on the way back.
+    #[serde(default, alias = "moved")]
+    pub places: Vec<Moved>,
 }
 
 #[async_trait]
@@ -123,7 +122,7 @@ impl Step for RestoreGuest {
     const PHASE: Phase = Phase::Restore;
 
     async fn apply(&self, cx: Cx<'_>) -> Result<()> {
-        repoint(cx.host, self.instance, &self.moved).await?;
+        repoint(cx.host, self.instance, &self.places).await?;
         cx.host.hypervisor.restore(self.instance).await?;
         // One that was paused when it was saved comes back paused.
         as_was(cx.host, self.instance, PowerState::Running).await

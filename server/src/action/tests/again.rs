@@ -94,7 +94,12 @@ async fn saved_memory_comes_back_with_a_device_that_has_another_name() {
     done(&t, Suspend { instance }).await;
     let mut task = t.task(&Resume { instance }).await;
     let moved = vec![("vdb".to_owned(), "/dev/elsewhere".into())];
-    task.run(RestoreGuest { instance, moved }).await.unwrap();
+    task.run(RestoreGuest {
+        instance,
+        places: moved,
+    })
+    .await
+    .unwrap();
     let live = t.fake.snapshot()[&instance].live.clone().unwrap();
     let sources = live.into_values().filter_map(|device| match device {
         Device::Disk(disk) => Some(disk.source),
