@@ -8,16 +8,22 @@ use std::{
 use computedriver::v1::{self, block_device::Source, volume_connection::Target as Place};
 use tonic::Code;
 
-use crate::support::{
-    Sandbox, Shell, guest_request, reason, said,
-    target::{PASSWORD, Target},
-    volume::{assert_untold, attach, connection, detach, disk, disks, kept, restart},
+use crate::{
+    support::{
+        Sandbox, Shell, guest_request, reason, said,
+        target::{PASSWORD, Target},
+        volume::{
+            assert_untold, attach, bootable, connection, detach, disk, disks, kept, restart, swap,
+        },
+    },
+    volume_root::a_far_disk_is_booted_from,
 };
 
 suite! {
     a_guest_writes_to_a_logical_unit_which_stays_over_a_crash_and_goes,
     what_cannot_be_reached_is_told_and_changes_nothing,
     an_instance_begins_with_a_logical_unit_which_grows_and_is_swapped,
+    a_guest_boots_from_a_logical_unit_and_is_rescued,
 }
 
 const MIB: u64 = 1 << 20;
@@ -196,14 +202,8 @@ async fn an_instance_begins_with_a_logical_unit_which_grows_and_is_swapped(sandb
     let told = shell.run("cat /sys/block/vdb/size").await;
     assert!(told.contains("65536"), "{told}");
 
-    let swap = v1::SwapVolumeRequest {
-        instance_id: id.clone(),
-        disk_id: "one".to_owned(),
-        new_volume: Some(connection(Place::Iscsi(target.unit(2, 32)))),
-        ..Default::default()
-    };
-    let mut stream = devices.swap_volume(swap).await.unwrap().into_inner();
-    while stream.message().await.unwrap().is_some() {}
+    let other = connection(Place::Iscsi(target.unit(2, 32)));
+    swap(sandbox, &id, "one", other).await;
     shell
         .run("echo after the swap | dd of=/dev/vdb seek=1 conv=fsync")
         .await;
@@ -218,4 +218,15 @@ async fn an_instance_begins_with_a_logical_unit_which_grows_and_is_swapped(sandb
     sandbox.destroy(&id).await.unwrap();
     assert_eq!(kept(sandbox), Vec::<PathBuf>::new());
     sandbox.assert_clean().await;
+}
+
+async fn a_guest_boots_from_a_logical_unit_and_is_rescued(sandbox: &mut Sandbox) {
+    let target = target(sandbox).await;
+    let disk = sandbox.path().join("root.raw");
+    let size = bootable(&disk);
+    let far = connection(Place::Iscsi(target.unit(1, size / MIB)));
+    fs::copy(&disk, target.file(1)).unwrap();
+    a_far_disk_is_booted_from(sandbox, &far).await;
+    assert_untold(sandbox, PASSWORD);
+    assert_eq!(kept(sandbox), Vec::<PathBuf>::new());
 }

@@ -1,175 +1,194 @@
-//! An emulator that is stopped holds nobody up: whatever is asked of its guest ends by the caller's deadline, and other
-//! guests are changed meanwhile.
+//! An emulator that is stopped holds nobody up: whatever can be asked of its guest ends by the caller's deadline, and other
+//! guests are asked and changed meanwhile as before.
 
-use std::{pin::pin, time::Duration};
+use std::{fs, time::Duration};
 
-use computedriver::v1;
-use futures::future::{Either, LocalBoxFuture, select};
-use tonic::{Code, Request, Status};
+use computedriver::v1::{self, PowerState};
+use futures::future::join_all;
+use tonic::Code;
+
+mod asks;
+mod beside;
+
+use asks::{Ask, End, Ended, Guest};
+use beside::Beside;
 
 use crate::{
-    power::{pause, seconds, signal, unpause},
-    support::{Sandbox, request, until},
+    lifecycle::{resume, unrescue},
+    power::{pause, signal, state, unpause},
+    support::{Sandbox, guest_request, reason, request, until},
 };
 
-/// Enough for the other guest to be changed a few times, also on a host that is busy.
-const DEADLINE: Duration = Duration::from_secs(6);
+/// How long a caller waits. Shorter than the server itself waits for a monitor or an agent.
+const DEADLINE: Duration = Duration::from_secs(3);
 
-/// One call about the hung guest.
-type Ask = for<'a> fn(&'a Sandbox, &'a str) -> LocalBoxFuture<'a, Result<(), Status>>;
-
-/// A call with the deadline; a stream is read to its end.
-macro_rules! ask {
-    ($client:ident.$call:ident($request:ident { $($field:ident: $value:expr),* }) $($streams:ident)?) => {
-        (stringify!($call), |sandbox, id| {
-            Box::pin(async move {
-                let mut request = Request::new(v1::$request {
-                    instance_id: id.to_owned(),
-                    $($field: $value,)*
-                    ..Default::default()
-                });
-                request.set_timeout(DEADLINE);
-                let answer = sandbox.$client().await.$call(request).await?;
-                $(ask!($streams answer);)?
-                drop(answer);
-                Ok(())
-            })
-        })
+/// The process that runs a guest.
+fn emulator(sandbox: &Sandbox, id: &str) -> u32 {
+    let named = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&format!("guest=computelet-{id}"))
     };
-    (stream $answer:ident) => {
-        let mut $answer = $answer.into_inner();
-        let read = async {
-            while $answer.message().await?.is_some() {}
-            Ok::<_, Status>(())
-        };
-        // Of a stream, the caller keeps the time: it hangs up.
-        let late = |_| Err(Status::deadline_exceeded("hung up"));
-        tokio::time::timeout(DEADLINE, read).await.unwrap_or_else(late)?;
+    let mut found = sandbox.emulators().into_iter().filter(named);
+    found.next().unwrap_or_else(|| panic!("{id} runs"))
+}
+
+/// What came of a call, when it is not what was due.
+async fn asked(sandbox: &Sandbox, guest: &Guest, ask: &Ask) -> Option<String> {
+    let ended = (ask.call)(sandbox, guest).await;
+    let told = match &ended {
+        Ok(Ended::Answered) => End::Answers,
+        Ok(Ended::Open) => End::Waits,
+        // The server's word for it, or the client's own when its clock is a moment earlier.
+        Err(e) if e.message() == "Timeout expired" => End::Waits,
+        Err(e) if e.code() == Code::DeadlineExceeded && reason(e) == "DEADLINE" => End::Waits,
+        Err(e) => End::Fails(e.code(), reason(e)),
     };
+    println!("{}: {told:?}", ask.name);
+    (told != ask.end).then(|| format!("{}: {ended:?}, not {:?}", ask.name, ask.end))
 }
 
-/// Whatever has the guest's emulator, or its guest, do something.
-#[allow(
-    clippy::needless_update,
-    reason = "some requests name an instance and nothing else"
-)]
-fn calls() -> Vec<(&'static str, Ask)> {
-    vec![
-        ask!(instances.get_info(GetInfoRequest {})),
-        ask!(instances.get_instance(GetInstanceRequest {})),
-        ask!(instances.get_diagnostics(GetDiagnosticsRequest {})),
-        ask!(instances.pause(PauseRequest {})),
-        ask!(instances.suspend(SuspendRequest {}) stream),
-        ask!(instances.reboot(RebootRequest { kind: v1::RebootKind::Soft.into(), timeout: seconds(1) }) stream),
-        ask!(instances.quiesce(QuiesceRequest {})),
-        ask!(devices.list_disks(ListDisksRequest {})),
-        ask!(devices.list_interfaces(ListInterfacesRequest {})),
-        ask!(devices.attach_interface(AttachInterfaceRequest { vif: Some(user()) })),
-        ask!(guests.get_guest_info(GetGuestInfoRequest {})),
-        ask!(guests.reset_network(ResetNetworkRequest {})),
-        ask!(console.get_console_output(GetConsoleOutputRequest {})),
-        ask!(stats.get_block_stats(GetBlockStatsRequest {
-            disk_id: "root".to_owned()
-        })),
-        // The last: its guest may not outlive it.
-        ask!(instances.trigger_crash_dump(TriggerCrashDumpRequest {})),
-    ]
-}
-
-fn user() -> v1::Vif {
-    v1::Vif {
-        interface_id: "late".to_owned(),
-        mac_address: "52:54:00:00:00:77".to_owned(),
-        r#type: Some(v1::vif::Type::User(v1::UserVif {})),
-        ..Default::default()
-    }
-}
-
-/// Has the other guest paused and let go for as long as the call takes; how often it was.
-async fn turns_beside(
-    sandbox: &Sandbox,
-    other: &str,
-    call: LocalBoxFuture<'_, Result<(), Status>>,
-) -> (Result<(), Status>, usize) {
-    let mut call = pin!(call);
-    let mut turns = 0;
-    loop {
-        let turn = pin!(async {
-            pause(sandbox, other).await.unwrap();
-            unpause(sandbox, other).await.unwrap();
-        });
-        match select(&mut call, turn).await {
-            Either::Left((ended, turn)) => {
-                turn.await;
-                return (ended, turns);
-            }
-            Either::Right(((), _)) => turns += 1,
+/// Asks one after another, the emulator stopped before each and let go after it.
+async fn one_by_one(sandbox: &Sandbox, guest: &Guest, asks: Vec<Ask>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for ask in asks {
+        let pid = emulator(sandbox, &guest.id);
+        signal("-STOP", pid);
+        wrong.extend(asked(sandbox, guest, &ask).await);
+        signal("-CONT", pid);
+        quiet(sandbox, &guest.id).await;
+        if ask.name == "destroy" {
+            break;
         }
+        mended(sandbox, guest).await;
     }
+    wrong
 }
 
-/// Waits until nothing works on the guest any more.
+/// Asks all at once of one emulator that is stopped.
+async fn at_once(sandbox: &Sandbox, guest: &Guest, asks: Vec<Ask>) -> Vec<String> {
+    let pid = emulator(sandbox, &guest.id);
+    signal("-STOP", pid);
+    let all = asks.iter().map(|ask| asked(sandbox, guest, ask));
+    let wrong = join_all(all).await;
+    signal("-CONT", pid);
+    mended(sandbox, guest).await;
+    wrong.into_iter().flatten().collect()
+}
+
+/// Has whatever works on the guest stop, and waits for its end.
 async fn quiet(sandbox: &Sandbox, id: &str) {
-    let running = || async {
-        let asked = v1::ListOperationsRequest {
-            instance_id: id.to_owned(),
-            states: vec![
-                v1::OperationState::Running.into(),
-                v1::OperationState::Unwinding.into(),
-            ],
+    let asked = v1::ListOperationsRequest {
+        instance_id: id.to_owned(),
+        states: vec![
+            v1::OperationState::Running.into(),
+            v1::OperationState::Unwinding.into(),
+        ],
+        ..Default::default()
+    };
+    until("the end of what was asked of the guest", async || {
+        let mut operations = sandbox.operations().await;
+        let answer = operations.list_operations(asked.clone()).await;
+        let running = answer.unwrap().into_inner().operations;
+        for operation in &running {
+            let operation_id = operation.operation_id.clone();
+            let cancel = v1::CancelOperationRequest { operation_id };
+            // It may have ended meanwhile, or only goes forward.
+            drop(operations.cancel_operation(cancel).await);
+        }
+        running.is_empty().then_some(())
+    })
+    .await;
+}
+
+/// Whatever came of it, the guest is as usable as before.
+async fn mended(sandbox: &Sandbox, guest: &Guest) {
+    let id = &guest.id;
+    let asked = v1::GetInstanceRequest {
+        instance_id: id.clone(),
+    };
+    let instance = sandbox.instances().await.get_instance(asked).await;
+    let instance = instance.unwrap().into_inner().instance.unwrap();
+    if instance.rescued {
+        let back = v1::UnrescueRequest {
+            instance_id: id.clone(),
             ..Default::default()
         };
-        let answer = sandbox.operations().await.list_operations(asked).await;
-        answer
-            .unwrap()
-            .into_inner()
-            .operations
-            .is_empty()
-            .then_some(())
-    };
-    until("the end of what was asked of the guest", running).await;
+        unrescue(sandbox, back).await.unwrap();
+    }
+    match state(sandbox, id).await {
+        PowerState::Running => {}
+        PowerState::Paused => drop(unpause(sandbox, id).await.unwrap()),
+        PowerState::Suspended => {
+            let back = v1::ResumeRequest {
+                instance_id: id.clone(),
+                ..Default::default()
+            };
+            resume(sandbox, back).await.unwrap();
+        }
+        off => {
+            let on = v1::PowerOnRequest {
+                instance_id: id.clone(),
+                ..Default::default()
+            };
+            let started = sandbox.instances().await.power_on(on).await;
+            started.unwrap_or_else(|e| panic!("it was {off:?}: {e}"));
+        }
+    }
+    pause(sandbox, id).await.unwrap();
+    unpause(sandbox, id).await.unwrap();
+    if guest.agent {
+        let asked = v1::GetGuestInfoRequest {
+            instance_id: id.clone(),
+        };
+        until("the agent to answer again", async || {
+            let mut guests = sandbox.guests().await;
+            guests.get_guest_info(asked.clone()).await.ok()
+        })
+        .await;
+    }
+}
+
+/// A guest with an agent that answers.
+async fn with_agent(sandbox: &Sandbox) -> Guest {
+    let ready = v1::wait_for::Condition::Phase(v1::BootPhase::Agent.into());
+    let mut request = guest_request("");
+    if let Some(wait_for) = &mut request.wait_for {
+        wait_for.condition = Some(ready);
+    }
+    Guest::spawn(sandbox, request, true).await
 }
 
 #[tokio::test]
 async fn what_is_asked_of_a_stopped_emulator_ends_by_its_deadline_and_others_go_on() {
-    let sandbox = Sandbox::start(&[]).await;
-    let (hung, _) = sandbox.spawn(request()).await.unwrap();
-    let first = sandbox.emulators();
+    let rules = [
+        "guests.shutdown_timeout=0s",
+        "console.listen=tcp:127.0.0.1:0",
+        "volumes.dirs={state_dir}/volumes",
+    ];
+    let args = rules.map(|rule| ["--set", rule]).concat();
+    let sandbox = Sandbox::start(&args).await;
+    let inside = with_agent(&sandbox).await;
+    let one = Guest::spawn(&sandbox, request(), false).await;
+    let two = Guest::spawn(&sandbox, request(), false).await;
     let (other, _) = sandbox.spawn(request()).await.unwrap();
-    let (hung, other) = (&hung.instance_id, &other.instance_id);
-    let mut beside = sandbox.emulators();
-    beside.retain(|pid| !first.contains(pid));
-    let mut late = 0;
-    for (name, ask) in calls() {
-        // It is another one after a restart of its guest.
-        let mut emulators = sandbox.emulators().into_iter();
-        let pid = emulators.find(|pid| !beside.contains(pid));
-        let pid = pid.unwrap_or_else(|| panic!("the guest runs before {name}"));
-        signal("-STOP", pid);
-        let (ended, turns) = turns_beside(&sandbox, other, ask(&sandbox, hung)).await;
-        signal("-CONT", pid);
-        println!("{name}: {ended:?}, {turns} turns of the other guest");
-        if let Err(status) = ended
-            && status.code() == Code::DeadlineExceeded
-        {
-            late += 1;
-            assert!(turns >= 2, "{name} held the other guest up: {turns}");
-        }
-        quiet(&sandbox, hung).await;
-        // Whatever came of it, the guest goes on.
-        if name == "suspend" {
-            let request = v1::ResumeRequest {
-                instance_id: hung.clone(),
-                ..Default::default()
-            };
-            let answers = sandbox.instances().await.resume(request).await;
-            let mut answers = answers.unwrap().into_inner();
-            while answers.message().await.unwrap().is_some() {}
-        }
-        drop(unpause(&sandbox, hung).await);
-    }
-    assert!(late > 2, "some of them wait for the emulator: {late}");
-    for id in [hung, other] {
+    let beside = Beside::begin(&sandbox, &other.instance_id).await;
+
+    let asking = async {
+        let mut wrong = at_once(&sandbox, &one, asks::looks()).await;
+        wrong.extend(at_once(&sandbox, &two, asks::looks_beside_a_screen()).await);
+        wrong.extend(at_once(&sandbox, &inside, asks::looks_inside()).await);
+        let lanes = [
+            one_by_one(&sandbox, &inside, asks::changes_inside()),
+            one_by_one(&sandbox, &one, asks::changes()),
+            one_by_one(&sandbox, &two, asks::changes_of_devices()),
+        ];
+        wrong.extend(join_all(lanes).await.concat());
+        wrong
+    };
+    let (wrong, beside) = beside.during(asking).await;
+    assert_eq!(wrong, Vec::<String>::new());
+    beside.assert_as_before();
+    for id in [&inside.id, &two.id, &other.instance_id] {
         sandbox.destroy(id).await.unwrap();
     }
     sandbox.assert_clean().await;
