@@ -418,10 +418,24 @@ impl Sandbox {
 
     /// Whether the emulator of the sandbox's one guest has the file open.
     pub fn has_open(&self, file: &Path) -> bool {
+        self.opens(file, 0o400) || self.writes(file)
+    }
+
+    /// Whether it has the file open for writing.
+    pub fn writes(&self, file: &Path) -> bool {
+        self.opens(file, 0o200)
+    }
+
+    /// By the rights that /proc shows on what a process has open.
+    fn opens(&self, file: &Path, right: u32) -> bool {
+        let is_it = |fd: fs::DirEntry| {
+            let mode = fs::symlink_metadata(fd.path()).map(|link| link.permissions().mode());
+            mode.is_ok_and(|mode| mode & right != 0)
+                && fs::read_link(fd.path()).is_ok_and(|path| path == file)
+        };
         let open = |pid: &u32| {
             let files = fs::read_dir(format!("/proc/{pid}/fd"));
-            let mut files = files.into_iter().flatten().flatten();
-            files.any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == file))
+            files.into_iter().flatten().flatten().any(is_it)
         };
         self.emulators().iter().any(open)
     }

@@ -13,10 +13,24 @@ pub fn identity(device: Dev) -> Option<String> {
     below(Path::new("/sys/dev/block"), device)
 }
 
-/// Whether two such names can be of one device: what they say of it may be of different kinds.
+/// Whether two such names can be of one device. Names of different schemes can where one is multipath's own, which tells a
+/// disk by other digits than its paths do, or a serial number, which is all that is told where nothing better is.
 pub fn may_be_one(one: &str, other: &str) -> bool {
     let scheme = |name: &str| name.split_once('.').map(|(scheme, _)| scheme.to_owned());
-    one == other || scheme(one) != scheme(other)
+    let is_vague = |name: &str| name.starts_with("serial.") || is_multipath(name);
+    one == other || (scheme(one) != scheme(other) && (is_vague(one) || is_vague(other)))
+}
+
+/// A multipath disk, or a partition that the device mapper makes of one.
+fn is_multipath(name: &str) -> bool {
+    let Some(mapped) = name.strip_prefix("dm.") else {
+        return false;
+    };
+    let whole = match mapped.strip_prefix("part") {
+        Some(part) => part.trim_start_matches(|c: char| c.is_ascii_digit()),
+        None => return mapped.starts_with("mpath-"),
+    };
+    whole.starts_with("-mpath-")
 }
 
 fn below(root: &Path, device: Dev) -> Option<String> {
@@ -98,10 +112,15 @@ mod tests {
     }
 
     #[test]
-    fn names_of_different_kinds_say_nothing_against_each_other() {
+    fn names_of_different_kinds_are_of_one_disk_only_where_one_is_vague() {
         assert!(may_be_one("naa.1", "naa.1"));
         assert!(!may_be_one("naa.1", "naa.2"));
         assert!(!may_be_one("naa.1", "naa.1-part1"));
-        assert!(may_be_one("naa.1", "dm.LVM-1"));
+        assert!(may_be_one("t10.ATA 1", "dm.mpath-1ATA_1"));
+        assert!(may_be_one("dm.part1-mpath-31", "naa.1-part1"));
+        assert!(may_be_one("serial.1", "eui.1"));
+        assert!(!may_be_one("naa.1", "dm.LVM-1"));
+        assert!(!may_be_one("naa.1", "eui.1"));
+        assert!(!may_be_one("serial.1", "serial.2"));
     }
 }

@@ -67,12 +67,17 @@ pub fn same(known: &Volume, found: &Volume) -> Result<(), VolumeError> {
         return Ok(());
     };
     let volume = known.id;
-    if let (Some(was), Some(is)) = (&was.identity, &is.identity)
-        && !block::may_be_one(was, is)
+    // A disk does not lose its name; one that had none may be given one, as by a newer kernel.
+    if let Some(was) = &was.identity
+        && !is
+            .identity
+            .as_ref()
+            .is_some_and(|is| block::may_be_one(was, is))
     {
+        let nameless = || "one without a name of its own".to_owned();
         return Err(VolumeError::Another {
             volume,
-            found: is.clone(),
+            found: is.identity.clone().unwrap_or_else(nameless),
             known: was.clone(),
         });
     }

@@ -82,7 +82,7 @@ pub enum VolumeError {
     Another {
         /// Which.
         volume: VolumeId,
-        /// The disk that is there.
+        /// The disk that is there, or words for one without a name.
         found: String,
         /// The disk that was there.
         known: String,

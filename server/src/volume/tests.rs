@@ -369,14 +369,17 @@ fn a_disk_that_is_smaller_or_another_is_not_the_same_one() {
     let was = known(4096, Some("naa.1"));
     for fine in [
         known(4096, Some("naa.1")),
-        known(8192, None),
-        known(4096, Some("dm.x")),
+        known(8192, Some("naa.1")),
+        known(4096, Some("serial.x")),
     ] {
         assert_eq!(same(&was, &fine), Ok(()));
         assert_eq!(same(&known(4096, None), &fine), Ok(()));
     }
+    assert_eq!(same(&known(4096, None), &known(8192, None)), Ok(()));
     for (found, words) in [
         (known(8192, Some("naa.2")), "leads to another disk"),
+        (known(4096, Some("dm.LVM-x")), "leads to another disk"),
+        (known(4096, None), "to one without a name of its own"),
         (known(512, Some("naa.1")), "has shrunk"),
     ] {
         let e = same(&was, &found).unwrap_err();

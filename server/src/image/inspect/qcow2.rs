@@ -189,6 +189,9 @@ pub(super) fn inspect<F: Read + Seek>(file: &mut Reader<F>) -> io::Result<Inspec
     // Clusters of an image with an external data file lie there, so it is refused before they could count.
     if found.defect.is_none() && !found.data_file {
         found.defect = header.tables(file.len()).err();
+        if found.defect == Some(Defect::Truncated) {
+            found.defect = header.tables(file.measured()?).err();
+        }
         if found.defect.is_none() {
             let Written { anything, beyond } = written(file, &header)?;
             found.defect = beyond.then_some(Defect::Truncated);
@@ -263,7 +266,8 @@ struct Written {
     beyond: bool,
 }
 
-/// A cluster counts by its first byte: the last one of a good image may be written in part.
+/// A cluster counts by its first byte: the last one of a good image may be written in part. A guest may write to the file
+/// meanwhile, and its tables then speak of what lies behind the end that the file had: only one that is still too short is.
 fn written<F: Read + Seek>(file: &mut Reader<F>, header: &Header) -> io::Result<Written> {
     let mut anything = false;
     let answer = |anything, beyond| Ok(Written { anything, beyond });
@@ -280,12 +284,17 @@ fn written<F: Read + Seek>(file: &mut Reader<F>, header: &Header) -> io::Result<
         }
         anything = true;
         if !file.holds(l2, header.cluster()) {
-            return answer(anything, true);
+            file.measured()?;
+            if !file.holds(l2, header.cluster()) {
+                return answer(anything, true);
+            }
         }
         if budget >= header.cluster() {
             budget -= header.cluster();
             let table = file.up_to(l2, usize::try_from(header.cluster()).unwrap_or(0))?;
-            if clusters_beyond(&table, header, file.len()) {
+            if clusters_beyond(&table, header, file.len())
+                && clusters_beyond(&table, header, file.measured()?)
+            {
                 return answer(anything, true);
             }
         }

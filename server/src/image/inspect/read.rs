@@ -34,6 +34,12 @@ impl<F: Read + Seek> Reader<F> {
         Ok(self.up_to(offset, N)?.try_into().ok())
     }
 
+    /// Its length, taken anew: whoever writes to the file may have made it longer since.
+    pub(super) fn measured(&mut self) -> io::Result<u64> {
+        self.len = self.file.seek(SeekFrom::End(0))?;
+        Ok(self.len)
+    }
+
     /// Whether `offset..offset + length` lies within the file.
     pub(super) fn holds(&self, offset: u64, length: u64) -> bool {
         offset

@@ -177,6 +177,44 @@ async fn an_image_cut_short_anywhere_is_refused() {
     }
 }
 
+/// A file that is longer when one asks for its end a second time, as one that a guest writes to.
+struct Growing<'a> {
+    file: Cursor<&'a [u8]>,
+    first: Option<u64>,
+}
+
+impl Read for Growing<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.file.read(into)
+    }
+}
+
+impl Seek for Growing<'_> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        match (to, self.first.take()) {
+            (io::SeekFrom::End(0), Some(first)) => Ok(first),
+            (_, first) => {
+                self.first = first;
+                self.file.seek(to)
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_grows_meanwhile_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = good(dir.path(), "qcow2").await;
+    for part in (1..100).filter(|part| image.len() * part / 100 >= 65536) {
+        let file = Growing {
+            file: Cursor::new(&image),
+            first: Some((image.len() * part / 100) as u64),
+        };
+        let found = inspect(file).unwrap();
+        assert_eq!(found.check(DiskFormat::Qcow2), Ok(()), "from {part} %");
+    }
+}
+
 #[tokio::test]
 async fn fields_out_of_bounds_are_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -62,12 +62,20 @@ pub(super) const CHECKS: &[Check] = &[
         address
     ),
     check!(
-        ["HostService/SetHostEnabled", "InstanceService/Spawn"],
+        [
+            "HostService/SetHostEnabled",
+            "HostService/GetAvailableResource",
+            "InstanceService/Spawn"
+        ],
         "a disabled host takes no instance",
         disabled
     ),
     check!(
-        ["HostService/HostMaintenanceMode", "InstanceService/Spawn"],
+        [
+            "HostService/HostMaintenanceMode",
+            "HostService/GetAvailableResource",
+            "InstanceService/Spawn"
+        ],
         "a host in maintenance takes no instance, said twice",
         maintained
     ),
@@ -165,12 +173,15 @@ async fn inventory(bench: &Bench) -> Verdict {
     Ok(())
 }
 
-async fn resources(bench: &Bench) -> Verdict {
+async fn resource(bench: &Bench) -> Result<v1::AvailableResource, Fault> {
     let request = v1::GetAvailableResourceRequest {};
     let answer = bench.client.host().get_available_resource(request).await?;
-    let Some(told) = answer.into_inner().resource else {
-        return Err(Fault::Failed("there are none".to_owned()));
-    };
+    let told = answer.into_inner().resource;
+    told.ok_or_else(|| Fault::Failed("there are none".to_owned()))
+}
+
+async fn resources(bench: &Bench) -> Verdict {
+    let told = resource(bench).await?;
     hold!(!told.hypervisor_hostname.is_empty(), "the host has no name");
     let whole = told.vcpus.is_some() && told.memory_mib.is_some() && told.disk_gib.is_some();
     hold!(whole, "{told:?}");
@@ -264,10 +275,20 @@ async fn address(bench: &Bench) -> Verdict {
     Ok(())
 }
 
-async fn disabled(bench: &Bench) -> Verdict {
+/// Skips what would take the host out of a state that its owner has put it in.
+async fn may_be_closed(bench: &Bench) -> Verdict {
     if !bench.host_changes {
         return Err(Fault::Skipped("it needs --host-changes".to_owned()));
     }
+    let told = resource(bench).await?;
+    match told.enabled && !told.maintenance {
+        true => Ok(()),
+        false => Err(Fault::Skipped("the host takes none already".to_owned())),
+    }
+}
+
+async fn disabled(bench: &Bench) -> Verdict {
+    may_be_closed(bench).await?;
     let set = async |enabled| {
         let request = v1::SetHostEnabledRequest {
             enabled,
@@ -283,9 +304,7 @@ async fn disabled(bench: &Bench) -> Verdict {
 }
 
 async fn maintained(bench: &Bench) -> Verdict {
-    if !bench.host_changes {
-        return Err(Fault::Skipped("it needs --host-changes".to_owned()));
-    }
+    may_be_closed(bench).await?;
     let set = async |enabled| {
         let request = v1::HostMaintenanceModeRequest {
             enabled,

@@ -18,14 +18,19 @@ pub(super) const CHECKS: &[Check] = &[
         cycled
     ),
     check!(
-        ["InstanceService/Pause", "InstanceService/PowerOff"],
+        [
+            "InstanceService/Pause",
+            "InstanceService/PowerOff",
+            "InstanceService/PowerOn"
+        ],
         "what cannot be in a state is refused with that state",
         in_the_way
     ),
     check!(
         [
             "InstanceService/TriggerCrashDump",
-            "InstanceService/PowerOff"
+            "InstanceService/PowerOff",
+            "InstanceService/PowerOn"
         ],
         "one that is off is not interrupted, and one that is not there neither",
         interrupted

@@ -17,7 +17,12 @@
 //!
 //! Where a status does not read as expected, it is left as it is.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
 
 use tracing::{info, warn};
 
@@ -55,7 +60,15 @@ fn one(file: &Path) -> io::Result<Option<&'static str>> {
         return Ok(None);
     };
     let part = file.with_extension("part");
-    fs::write(&part, mended)?;
+    // At no moment may others read what the status tells of a guest.
+    let mut own = fs::OpenOptions::new();
+    let mut copy = own
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    copy.write_all(mended.as_bytes())?;
     let mode = fs::metadata(file)?.permissions().mode();
     fs::set_permissions(&part, fs::Permissions::from_mode(mode))?;
     fs::rename(part, file)?;
