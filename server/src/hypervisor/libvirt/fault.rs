@@ -12,6 +12,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// What libvirt says to a thread that wants a secret and has no identity.
 const NOBODY: &str = "No current identity";
 
+/// QEMU's words about a disk of a guest that was restored paused and has not run since.
+const INACTIVE: &str = "Could not create node: Inactive '";
+
 /// Why a closure on a worker did not do it.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
@@ -105,6 +108,11 @@ fn translate(e: &VirtError, call: &'static str, guest: Option<InstanceId>) -> Hy
     if message.contains(NOBODY) {
         let message = "libvirt gives this process no secret of a volume".to_owned();
         return HypervisorError::Unsupported { message };
+    }
+    if let Some(guest) = guest.filter(|_| message.contains(INACTIVE)) {
+        let message = "the guest was restored paused, and its disks are not in use before it has run: unpause it first";
+        let message = message.to_owned();
+        return HypervisorError::State { guest, message };
     }
     // Numbers that are newer than this program's list are failures like any other.
     let number = e.code().unwrap_or(ErrorNumber::InternalError);
