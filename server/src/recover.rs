@@ -9,6 +9,7 @@
 //!   snapshot of a volume   ──▶ finished when the guest goes on in the new file; else undone
 //!   merge of its files     ──▶ finished when the guest is without the one that goes; else undone
 //!   power off              ──▶ finished when it discards saved memory; else undone
+//!   attach of a device     ──▶ finished when the guest has it, which it may not let go of again; else undone
 //!   any other change       ──▶ undone; the operation failed, interrupted, and says how the guest stands
 //!
 //! Nothing is begun, and no guest is judged, before the hypervisor answers and has found its own guests again: unreachable
