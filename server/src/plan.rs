@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use assemble::{Placed, assemble};
+pub use assemble::{Placed, assemble, volume_disk};
 pub use disks::local as local_disks;
 pub use extra_specs::known as extra_specs;
 pub use fit::fits;

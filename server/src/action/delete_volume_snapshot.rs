@@ -56,6 +56,7 @@ struct Pair {
 struct Prepared {
     record: InstanceRecord,
     domain: Domain,
+    from: Disk,
     to: Disk,
 }
 
@@ -101,12 +102,17 @@ impl DeleteVolumeSnapshot {
         let volume = layers::volume(&standing.record.spec, self.volume)?;
         layers::unused(host, self.volume, &[pair.gone(), pair.into()])?;
         let volume = volume.merged(pair.gone(), pair.into());
-        let (before, _) = devices::pinned(host, &standing.record).await?;
+        let (before, plan) = devices::pinned(host, &standing.record).await?;
+        let old = devices::domain(host, &before, &plan).await?;
         let record = layers::with(&before, &volume);
         let plan = plan_of(host, &record).await?;
         let domain = devices::domain(host, &record, &plan).await?;
-        let to = layers::disk(&domain, &record, self.volume)?;
-        Ok(Prepared { record, domain, to })
+        Ok(Prepared {
+            from: layers::disk(&old, &record, self.volume)?,
+            to: layers::disk(&domain, &record, self.volume)?,
+            record,
+            domain,
+        })
     }
 
     /// A crash may have come between the merge and the word of it.
@@ -206,9 +212,16 @@ impl Action for DeleteVolumeSnapshot {
         let _held = host.volumes.hold(volume, instance)?;
         let on = devices::is_on(standing.power);
         let merge = on.then(|| pair.hot()).transpose()?;
-        let Prepared { record, domain, to } = self.prepared(&host, &standing, &pair).await?;
+        let Prepared {
+            record,
+            domain,
+            from,
+            to,
+        } = self.prepared(&host, &standing, &pair).await?;
         match merge {
             Some(merge) => {
+                // The file that goes is emptied: nothing but the one that the guest writes to may count as that.
+                devices::known(&host, instance, (&from, &from), "volume_id").await?;
                 let merge = MergeLayers {
                     instance,
                     was: standing.power,

@@ -4,7 +4,7 @@
 //! device when it pleases. A guest that must let go of one is asked first for the same reason: when it does not, nothing
 //! has changed.
 
-use super::layers;
+use super::{layers, standing::Standing};
 use crate::{
     domain::{Device, Disk, DiskSource, Domain},
     error::{Error, Kind, Result, Violation},
@@ -16,6 +16,10 @@ use crate::{
     step::{domain_of, plan_of},
     volume::VolumeError,
 };
+
+/// Why nothing is asked of a disk that the hypervisor takes for another.
+const UNKNOWN: &str =
+    "is not what the hypervisor takes it for, since a crash: power the guest off and on";
 
 /// Whether a guest in that state has devices beside those of its definition.
 pub(super) fn is_on(power: PowerState) -> bool {
@@ -167,8 +171,8 @@ pub(super) fn invalid(field: &str, why: String) -> Error {
     })
 }
 
-/// Whether the hypervisor knows what the guest writes to, as it was or as it is to be: after a crash in the moment of a change it may not, until the
-/// guest is started anew, and whatever it did to the disk then would be done to another.
+/// Whether the hypervisor knows what the guest writes to, as it was or as it is to be: after a crash in the moment of a
+/// change it may not, until the guest is started anew, and whatever it did to the disk then would be done to another.
 ///
 /// # Errors
 /// `NOT_SUPPORTED` when it does not.
@@ -178,13 +182,43 @@ pub(super) async fn known(
     (from, to): (&Disk, &Disk),
     field: &str,
 ) -> Result<()> {
-    let is_file = matches!(from.source, DiskSource::File(_));
     let hypervisor = &host.hypervisor;
-    if !is_file || hypervisor.reads(id, from).await? || hypervisor.reads(id, to).await? {
+    if !is_local(from) || hypervisor.reads(id, from).await? || hypervisor.reads(id, to).await? {
         return Ok(());
     }
-    let why = "is not what the hypervisor takes it for, since a crash: power the guest off and on";
-    Err(not_while_on(field, why))
+    Err(not_while_on(field, UNKNOWN))
+}
+
+/// The same of every volume of a guest, for what the hypervisor does to all of it; of one that is off there is nothing to
+/// know.
+///
+/// # Errors
+/// `NOT_SUPPORTED`, with the disk's id.
+pub(super) async fn all_known(host: &Host, standing: &Standing) -> Result<()> {
+    let (record, id) = (&standing.record, standing.record.spec.id);
+    let mut volumes = record
+        .spec
+        .block_devices
+        .iter()
+        .filter_map(BlockDevice::volume);
+    if !is_on(standing.power) || volumes.all(Volume::is_remote) {
+        return Ok(());
+    }
+    let plan = plan_of(host, record).await?;
+    let disks = plan.disks.iter();
+    for disk in disks.filter_map(|disk| plan::volume_disk(id, disk)) {
+        if is_local(&disk) && !host.hypervisor.reads(id, &disk).await? {
+            let message = format!("disk {} {UNKNOWN}", disk.id);
+            let e = Error::new(Kind::Precondition, "NOT_SUPPORTED", message);
+            return Err(e.with("instance_id", id).with("disk_id", disk.id));
+        }
+    }
+    Ok(())
+}
+
+/// Of what is on another host nobody here can tell who writes to it.
+fn is_local(disk: &Disk) -> bool {
+    matches!(disk.source, DiskSource::File(_) | DiskSource::Block(_))
 }
 
 /// What this guest, or this hypervisor, cannot be given while it runs.

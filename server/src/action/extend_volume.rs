@@ -93,6 +93,7 @@ impl Action for ExtendVolume {
         let standing = admitted(&host, Self::VERB, self.instance).await?;
         let (_, volume) = devices::attached(&standing.record.spec, &self.disk)?;
         let (instance, size) = (self.instance, self.size);
+        devices::all_known(&host, &standing).await?;
         let target = self.target(&host, &standing).await?;
         let known = match devices::is_on(standing.power) {
             true => Some(host.hypervisor.disk_size(instance, &target).await?),

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Action, standing::admitted};
+use super::{Action, devices, standing::admitted};
 use crate::{
     error::Result,
     model::{InstanceId, Phase, Verb, Wanted},
@@ -39,6 +39,7 @@ impl Action for Suspend {
         let instance = self.instance;
         let standing = admitted(task.host(), Self::VERB, instance).await?;
         if !standing.already {
+            devices::all_known(task.host(), &standing).await?;
             let was = standing.power;
             task.run(SaveGuest { instance, was }).await?;
         }

@@ -11,6 +11,7 @@ mod rescue;
 mod resize;
 mod secret;
 mod snapshot;
+mod stale;
 mod still;
 mod volume_root;
 

@@ -81,17 +81,24 @@ fn kernel(plan: &Plan, placed: &Placed) -> Result<Option<Kernel>, PlanError> {
 }
 
 fn disk(instance: InstanceId, plan: &DiskPlan, placed: &Placed) -> Disk {
+    volume_disk(instance, plan).unwrap_or_else(|| {
+        let source = DiskSource::File(placed.folder.join(&plan.file_name));
+        disk_over(plan, source, placed.backing.get(&plan.id).map(backing))
+    })
+}
+
+/// The disk that a volume is; none for one that this host keeps itself.
+pub fn volume_disk(instance: InstanceId, plan: &DiskPlan) -> Option<Disk> {
+    let volume = plan.volume.as_ref()?;
+    Some(disk_over(plan, source(instance, volume), below(volume)))
+}
+
+fn disk_over(plan: &DiskPlan, source: DiskSource, backing: Option<Backing>) -> Disk {
     Disk {
         id: plan.id.clone(),
-        source: match &plan.volume {
-            Some(volume) => source(instance, volume),
-            None => DiskSource::File(placed.folder.join(&plan.file_name)),
-        },
+        source,
         format: plan.format,
-        backing: match &plan.volume {
-            Some(volume) => below(volume),
-            None => placed.backing.get(&plan.id).map(backing),
-        },
+        backing,
         device: plan.device,
         read_only: plan.volume.as_ref().is_some_and(|volume| volume.read_only),
         shared: plan.volume.as_ref().is_some_and(|volume| volume.shared),

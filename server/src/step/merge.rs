@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{
     forward::define,
-    mirror::{Looks, end, given_up, mirrored},
+    mirror::{Looks, end, given_up, is_written, mirrored, writes},
     overlay::{is_on, pivot_down, wake},
     power::power,
 };
@@ -99,7 +99,11 @@ impl MergeLayers {
             let files = host.hypervisor.files(id, &self.to.target).await?;
             let top =
                 matches!(&self.to.source, DiskSource::File(top) if files.first() == Some(top));
-            return Ok(top && !files.contains(&self.gone));
+            let told = top && !files.contains(&self.gone);
+            return match self.merge {
+                Merge::Top { .. } => self.is_left(told).await,
+                Merge::Up { .. } | Merge::Down { .. } => Ok(told),
+            };
         }
         if let Merge::Top { .. } = self.merge {
             return Ok(layer::is_blank(&self.gone).await?);
@@ -110,6 +114,16 @@ impl MergeLayers {
             Some(volume) => Ok(host.volumes.chained(volume).await.is_ok()),
             None => Ok(false),
         }
+    }
+
+    /// Whether the guest that is on has left the file that goes for the one below it. A crash may leave a hypervisor whose word
+    /// of it, `told`, is not so; but while both are alike a guest writes to both, and else to its own only.
+    async fn is_left(&self, told: bool) -> Result<bool> {
+        let id = self.instance;
+        if writes(id, self.gone.clone()).await? {
+            return Ok(false);
+        }
+        Ok(told || is_written(id, &self.to).await?)
     }
 
     /// Does what is left to do once the disk is without the file that goes.

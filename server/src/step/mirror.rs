@@ -6,7 +6,7 @@
 //! disk that is whole on the new side, whether the guest has come over or not. So what a crash cuts is finished, not taken
 //! back, once the guest reads from the new side or reads from neither because it is off.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -127,6 +127,10 @@ impl Step for PivotDisk {
         if !hypervisor.reads(id, &self.to).await? {
             return Ok(());
         }
+        // A way back that a crash has cut may be done without the hypervisor's word of it.
+        if is_written(id, &self.from).await? && !is_written(id, &self.to).await? {
+            return Ok(());
+        }
         hypervisor.begin_mirror(id, &self.from, None).await?;
         alike(host, id, target).await?;
         end(host, id, target, true).await
@@ -170,6 +174,11 @@ pub(super) async fn is_written(id: InstanceId, disk: &Disk) -> Result<bool> {
     let (DiskSource::File(path) | DiskSource::Block(path)) = disk.source.clone() else {
         return Ok(false);
     };
+    writes(id, path).await
+}
+
+/// Whether the guest's emulator writes to that file or device.
+pub(super) async fn writes(id: InstanceId, path: PathBuf) -> Result<bool> {
     let look = move || open::is_written(&path, &id.to_string());
     let looked = tokio::task::spawn_blocking(look).await;
     let looked = looked.map_err(|e| Error::internal(format!("nobody looked: {e}")))?;

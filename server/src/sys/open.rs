@@ -7,37 +7,61 @@ use std::{
     path::Path,
 };
 
+use rustix::io::Errno;
+
 /// The right to write, as /proc shows it on what a process has open.
 const WRITES: u32 = 0o200;
 
-/// Whether a process in whose command line `who` stands has this file or block device open for writing, as far as this one
-/// may see. It blocks.
+/// Whether a process in whose command line `who` stands has this file or block device open for writing. It blocks.
 ///
 /// # Errors
-/// When it cannot be looked at, or the processes cannot be listed.
+/// When it, or what such a process has open, cannot be looked at: what was not seen may be written to.
 pub fn is_written(path: &Path, who: &str) -> io::Result<bool> {
-    let own = match fs::metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        own => own?,
+    look(Path::new("/proc"), path, who)
+}
+
+fn look(processes: &Path, path: &Path, who: &str) -> io::Result<bool> {
+    let Some(own) = still_there(fs::metadata(path))? else {
+        return Ok(false);
     };
-    for entry in fs::read_dir("/proc")?.flatten() {
-        // What ends meanwhile writes no more; what is another's may not be looked into.
+    for entry in fs::read_dir(processes)?.flatten() {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if !String::from_utf8_lossy(&line).contains(who) {
-            continue;
-        }
-        let Ok(open) = fs::read_dir(entry.path().join("fd")) else {
-            continue;
-        };
-        let mut writes = open.flatten().filter(|open| {
-            let mode = fs::symlink_metadata(open.path()).map(|link| link.mode());
-            mode.is_ok_and(|mode| mode & WRITES != 0)
-        });
-        if writes.any(|open| fs::metadata(open.path()).is_ok_and(|other| is_same(&own, &other))) {
+        let is_who = String::from_utf8_lossy(&line).contains(who);
+        if is_who && writes(&entry.path().join("fd"), &own)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether one of what a process has open is that, and open for writing.
+fn writes(open: &Path, own: &Metadata) -> io::Result<bool> {
+    let Some(open) = still_there(fs::read_dir(open))? else {
+        return Ok(false);
+    };
+    for open in open {
+        let Some(open) = still_there(open)? else {
+            continue;
+        };
+        let link = still_there(fs::symlink_metadata(open.path()))?;
+        if link.is_none_or(|link| link.mode() & WRITES == 0) {
+            continue;
+        }
+        let other = still_there(fs::metadata(open.path()))?;
+        if other.is_some_and(|other| is_same(own, &other)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What ends, or is closed, meanwhile is not written to any more.
+fn still_there<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if Errno::from_io_error(&e) == Some(Errno::SRCH) => Ok(None),
+        looked => looked.map(Some),
+    }
 }
 
 /// A device has a name in each mount namespace, and one number.
@@ -75,5 +99,19 @@ mod tests {
         assert!(!super::is_written(&path, "another process").unwrap());
         drop((reads, writes));
         assert!(!is_written(&path));
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_looked_into_may_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "content").unwrap();
+        let process = dir.path().join("1");
+        fs::create_dir(&process).unwrap();
+        fs::write(process.join("cmdline"), "qemu\0-uuid\0some").unwrap();
+        assert!(!look(dir.path(), &path, "some").unwrap(), "it has ended");
+        fs::write(process.join("fd"), "no folder").unwrap();
+        assert!(!look(dir.path(), &path, "another").unwrap());
+        look(dir.path(), &path, "some").unwrap_err();
     }
 }
