@@ -61,7 +61,7 @@ impl Step for KeepSecret {
 }
 
 /// Gives the hypervisor another secret of a volume. No secret is written down, so what a crash cuts is not taken back but
-/// looked at: see [`ReplaceSecret::forward`].
+/// looked at: see `step::forward`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReplaceSecret {
     /// Of which volume.
