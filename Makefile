@@ -8,7 +8,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 export CLOUD_INIT_PYTHON ?= $(CURDIR)/.cache/venv/bin/python
 profile := $(if $(CI),ci,default)
 
-.PHONY: help setup setup-tests build guest check fmt clippy house doc buf demo test scripts doctest suite bench audit
+.PHONY: help setup setup-tests build guest check fmt clippy house doc buf demo test scripts doctest suite bench soak audit
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1~\2/p' Makefile | column -t -s '~'
@@ -72,6 +72,10 @@ suite: guest setup-tests build
 bench: guest setup-tests ## measures computelet beside its peers, and writes docs/benchmarks.md
 	cargo build --release --locked -p computelet -p computelet-bench
 	benches/run
+
+# Never part of the tests: what comes when is chance. SEED=N and TURNS=N as wanted.
+soak: build guest setup-tests ## asks a real server random things and kills it at random moments
+	.cache/venv/bin/python tests/soak/soak.py target/debug/computelet .cache/guest/current $(or $(SEED),$(shell date +%s)) $(TURNS)
 
 # Apart from the rest: cargo-deny takes minutes to build.
 audit: setup ## licences, bans and sources of the dependencies; advisories where their database can be had
