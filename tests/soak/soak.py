@@ -73,7 +73,8 @@ class Contract:
     def __init__(self, folder):
         protos = os.path.join(os.path.dirname(__file__), "../../proto")
         files = sorted(glob.glob(f"{protos}/computedriver/v1/*.proto"))
-        if protoc.main(["protoc", f"-I{protos}", f"--python_out={folder}", f"--grpc_python_out={folder}", *files]):
+        known = os.path.join(os.path.dirname(protoc.__file__), "_proto")
+        if protoc.main(["protoc", f"-I{protos}", f"-I{known}", f"--python_out={folder}", f"--grpc_python_out={folder}", *files]):
             raise SystemExit("the protos cannot be compiled")
         sys.path.insert(0, folder)
         self.messages, self.methods = {}, {}
@@ -94,7 +95,7 @@ class Host:
     """A server with its state, and what is known of it from outside."""
 
     def __init__(self, server, contract):
-        self.folder = tempfile.mkdtemp(prefix="computelet-soak-")
+        self.folder = tempfile.mkdtemp(prefix="soak-")
         os.chmod(self.folder, 0o711)
         self.volumes = f"{self.folder}/volumes"
         os.mkdir(self.volumes)
@@ -110,7 +111,7 @@ class Host:
             "COMPUTELET_VOLUMES_DIRS": self.volumes,
             "COMPUTELET_GUESTS_SHUTDOWN_TIMEOUT": "1s",
         }
-        line = [self.server, "serve", "--state-dir", f"{self.folder}/state"]
+        line = [self.server, "serve", "--state-dir", f"{self.folder}/s"]
         out = {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
         self.process = subprocess.Popen(line, env={**os.environ, **settings}, **out)
 
@@ -145,7 +146,7 @@ class Host:
     def call(self, rpc, body, limit=LIMIT):
         """The answer, or the last message of a stream."""
         if self.channel is None:
-            self.channel = grpc.insecure_channel(f"unix:{self.folder}/state/computelet.sock")
+            self.channel = grpc.insecure_channel(f"unix:{self.folder}/s/computelet.sock")
         stub, method = self.contract.methods[rpc]
         request = json_format.ParseDict(body, self.contract.messages[method.input_type.name]())
         try:
@@ -202,7 +203,7 @@ class Host:
 
     def file_of(self, instance, volume):
         """The file that a volume of an instance is now, by its definition."""
-        definition = f"{self.folder}/state/qemu/etc/qemu/computelet-{instance}.xml"
+        definition = f"{self.folder}/s/qemu/etc/qemu/computelet-{instance}.xml"
         for disk in xml.parse(definition).getroot().iter("disk") if os.path.exists(definition) else []:
             if disk.findtext("serial") == volume:
                 return disk.find("source").get("file")
@@ -352,7 +353,7 @@ class Soak:
                 break
             time.sleep(0.1)
         listed = self.host.call("ListInstances", {}).instance_ids
-        state = f"{self.host.folder}/state"
+        state = f"{self.host.folder}/s"
         for instance, view in views.items():
             folder = f"{state}/instances/{instance}"
             there = (os.path.isdir(folder), os.path.exists(f"{state}/qemu/etc/qemu/computelet-{instance}.xml"), instance in listed)
